@@ -1,0 +1,1 @@
+"""Mirrors of libbpf's headers, to be cimported: ``from pylbpf.c cimport libbpf``."""
