@@ -1,0 +1,133 @@
+"""The call into libbpf in progress on this thread.
+
+libbpf hands callbacks a program but not its object, prints its explanations to a global function, and reports
+only a number. Each call therefore leaves a mark in thread-local storage, where trampolines find the object that
+they belong to, and where explanations and the first exception of a callback wait for the call to return.
+"""
+from cpython.ref cimport Py_XDECREF, Py_INCREF
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy
+
+cdef extern from *:
+    """
+    static __thread void *pylbpf_current_call;
+    #define pylbpf_add(counter) __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED)
+    """
+    void *pylbpf_current_call
+    void pylbpf_add(long *counter) nogil
+
+# Warnings are explanations for people: beyond this they no longer explain.
+cdef enum:
+    LINES_LIMIT = 1 << 16
+
+
+cdef Call *current() noexcept nogil:
+    return <Call *>pylbpf_current_call
+
+
+cdef void enter(Call *call, PyObject *handle) noexcept nogil:
+    global pylbpf_current_call
+    call.outer = <Call *>pylbpf_current_call
+    call.handle = handle
+    call.lines = NULL
+    call.length = call.capacity = 0
+    call.verdicts = call.last = NULL
+    call.error = call.result = NULL
+    call.missing = call.since = NULL
+    call.verbose = call.suspended = False
+    call.signals = call.blocked = NULL
+    pylbpf_current_call = call
+
+
+cdef void leave(Call *call) noexcept nogil:
+    global pylbpf_current_call
+    pylbpf_current_call = call.outer
+
+
+cdef Stats _stats
+
+
+cdef Stats *statistics() noexcept nogil:
+    return &_stats
+
+
+cdef void count(long *counter) noexcept nogil:
+    pylbpf_add(counter)
+
+
+cdef void clear(Call *call) noexcept:
+    """Free what the call collected; it may be cleared more than once."""
+    cdef Verdict *verdict
+    if call.lines != NULL:
+        free(call.lines)
+        call.lines = NULL
+        call.length = call.capacity = 0
+    while call.verdicts != NULL:
+        verdict = call.verdicts
+        call.verdicts = verdict.next
+        free(verdict.program)
+        free(verdict.text)
+        free(verdict)
+    call.last = NULL
+    Py_XDECREF(call.error)
+    Py_XDECREF(call.result)
+    call.error = call.result = NULL
+
+
+cdef void keep_error(Call *call, object error) noexcept:
+    """Keep the first exception of a callback: later ones only follow from it."""
+    if call.error == NULL:
+        Py_INCREF(error)
+        call.error = <PyObject *>error
+
+
+cdef void note_missing(const char *name, const char *since) noexcept nogil:
+    cdef Call *call = current()
+    if call != NULL:
+        call.missing = name
+        call.since = since
+
+
+cdef void add_line(Call *call, const char *text, size_t length) noexcept nogil:
+    cdef size_t wanted = call.length + length
+    cdef size_t capacity
+    cdef char *grown
+    if wanted > LINES_LIMIT:
+        return
+    if wanted > call.capacity:
+        capacity = wanted * 2
+        grown = <char *>realloc(call.lines, capacity)
+        if grown == NULL:
+            return
+        call.lines = grown
+        call.capacity = capacity
+    memcpy(call.lines + call.length, text, length)
+    call.length = wanted
+
+
+cdef char *duplicate(const char *text, size_t length) noexcept nogil:
+    cdef char *copy = <char *>malloc(length + 1)
+    if copy != NULL:
+        memcpy(copy, text, length)
+        copy[length] = 0
+    return copy
+
+
+cdef void add_verdict(Call *call, const char *program, size_t program_length, const char *text, size_t length) noexcept nogil:
+    cdef Verdict *verdict = <Verdict *>malloc(sizeof(Verdict))
+    if verdict == NULL:
+        return
+    verdict.program = duplicate(program, program_length)
+    verdict.text = duplicate(text, length)
+    verdict.length = length
+    verdict.next = NULL
+    if verdict.program == NULL or verdict.text == NULL:
+        free(verdict.program)
+        free(verdict.text)
+        free(verdict)
+        return
+    if call.last == NULL:
+        call.verdicts = verdict
+    else:
+        call.last.next = verdict
+    call.last = verdict

@@ -1,0 +1,172 @@
+"""The owner of one bpf_object, shared by its programs, maps and links.
+
+Whoever was handed out by an object keeps its handle; the handle keeps none of them, so reference counts alone free
+everything, at a moment one can predict. It also carries the rules of use: phases, which libbpf has no getter for; one
+lock, because libbpf lets one thread at a time into an object; and the mark of the process that made it.
+"""
+import errno as _errno
+
+from cpython.pythread cimport (
+    PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_get_thread_ident,
+    PyThread_release_lock, NOWAIT_LOCK, WAIT_LOCK,
+)
+from libc.stdlib cimport free, realloc
+cimport cython
+
+from .c cimport libbpf
+from .call cimport Call, clear, enter, leave
+from .errors import StateError
+
+cdef extern from "<pthread.h>" nogil:
+    int pthread_atfork(void (*prepare)() noexcept, void (*parent)() noexcept, void (*child)() noexcept)
+
+cdef unsigned int _forks = 0
+
+
+cdef void on_fork() noexcept nogil:
+    global _forks
+    _forks += 1
+
+
+pthread_atfork(NULL, NULL, on_fork)
+
+
+cdef unsigned int fork_generation() noexcept nogil:
+    """Count of forks between the first process and this one: cheaper to compare than getpid()."""
+    return _forks
+
+
+PHASES = ("being opened", "open", "prepared", "loaded", "failed", "closed")
+
+
+cdef str phase_name(int phase):
+    return PHASES[phase]
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Handle:
+    def __cinit__(self):
+        self.phase = OPENING
+        self.generation = fork_generation()
+        self.name = "object"
+        self.lock = PyThread_allocate_lock()
+        if self.lock == NULL:
+            raise MemoryError()
+
+    def __init__(self):
+        raise TypeError("handles are made by pylbpf.open()")
+
+    def __dealloc__(self):
+        self.free_object()
+        free(self.bindings)
+        if self.lock != NULL:
+            PyThread_free_lock(self.lock)
+
+    def __str__(self):
+        return self.name
+
+    cdef void free_object(self) noexcept:
+        """Close the bpf_object. In a forked child that only closes numbers, which is harmless to the parent."""
+        cdef libbpf.bpf_object *ptr = self.ptr
+        cdef Call call
+        self.ptr = NULL
+        self.phase = CLOSED
+        if ptr != NULL:
+            enter(&call, NULL)
+            with nogil:
+                libbpf.bpf_object__close(ptr)
+            leave(&call)
+            clear(&call)
+
+    cdef int check_alive(self) except -1:
+        if self.phase == CLOSED:
+            raise ValueError(f"{self.name} is closed")
+        if self.generation != _forks:
+            raise StateError(_errno.EPERM, "made by the parent process; a forked child must open its own", None, self.name)
+        return 0
+
+    cdef libbpf.bpf_object *live(self) except NULL:
+        self.check_alive()
+        if self.ptr == NULL:
+            raise StateError(_errno.EBUSY, "still being opened", None, self.name)
+        return self.ptr
+
+    cdef int check_views(self, str operation) except -1:
+        if self.exports:
+            raise BufferError(f"cannot {operation} {self.name}: {self.exports} views of its instructions are in use")
+        return 0
+
+    cdef int require(self, int phases, str operation) except -1:
+        """Raise unless the phase is one of `phases`, a sum of 1 << phase."""
+        self.check_alive()
+        if not phases & (1 << self.phase):
+            expected = " or ".join(PHASES[phase] for phase in range(CLOSED) if phases & (1 << phase))
+            raise StateError(_errno.EINVAL, f"the object is {PHASES[self.phase]}, it must be {expected}", operation, self.name)
+        return 0
+
+    cdef bint acquire(self, str operation) except -1:
+        """Take the lock; wait for another thread, but raise if this very thread is inside a call."""
+        cdef unsigned long me = PyThread_get_thread_ident()
+        cdef PyThread_type_lock lock = self.lock
+        self.check_alive()
+        if self.holder == me:
+            raise StateError(_errno.EBUSY, "called from inside a callback of the same object", operation, self.name)
+        if not PyThread_acquire_lock(lock, NOWAIT_LOCK):
+            with nogil:
+                PyThread_acquire_lock(lock, WAIT_LOCK)
+        self.holder = me
+        if self.phase == CLOSED:     # by the thread that we waited for
+            self.release()
+            self.check_alive()
+        return True
+
+    cdef bint enter(self, str operation) except -1:
+        """Take the lock for a setter, which callbacks may call too; true if release() is due."""
+        if self.holder == PyThread_get_thread_ident():
+            self.check_alive()
+            return False
+        return self.acquire(operation)
+
+    cdef void release(self) noexcept:
+        self.holder = 0
+        PyThread_release_lock(self.lock)
+
+    cdef int bind(self, libbpf.bpf_program *program, const Record *record) noexcept nogil:
+        cdef size_t capacity
+        cdef Binding *grown
+        if self.bound == self.capacity:
+            capacity = self.capacity * 2 if self.capacity else 16
+            grown = <Binding *>realloc(self.bindings, capacity * sizeof(Binding))
+            if grown == NULL:
+                return -_errno_nomem
+            self.bindings = grown
+            self.capacity = capacity
+        self.bindings[self.bound].program = program
+        self.bindings[self.bound].record = record
+        self.bound += 1
+        return 0
+
+    cdef const Record *record_of(self, const libbpf.bpf_program *program) noexcept nogil:
+        """The handler a program was bound to when it was opened, or NULL."""
+        cdef size_t low = 0
+        cdef size_t high = self.bound
+        cdef size_t middle
+        # Programs are loaded and attached in order: most often it is the one after the last.
+        if self.hint < high and self.bindings[self.hint].program == program:
+            self.hint += 1
+            return self.bindings[self.hint - 1].record
+        while low < high:
+            middle = (low + high) // 2
+            if self.bindings[middle].program < program:
+                low = middle + 1
+            else:
+                high = middle
+        if low < self.bound and self.bindings[low].program == program:
+            self.hint = low + 1
+            return self.bindings[low].record
+        return NULL
+
+
+cdef enum:
+    _errno_nomem = 12
