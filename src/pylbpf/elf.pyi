@@ -1,0 +1,3 @@
+from collections.abc import Buffer
+
+def check(data: Buffer) -> str | None: ...

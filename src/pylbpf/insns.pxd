@@ -1,0 +1,21 @@
+from .c cimport libbpf, uapi
+from .handle cimport Handle
+
+
+cdef class Insns:
+    cdef Handle handle
+    cdef libbpf.bpf_program *program
+    cdef bytes copy                 # taken while the object was being opened; otherwise None
+    cdef unsigned int moves
+    cdef Py_ssize_t start, count, step
+    cdef Py_ssize_t shape[1]
+    cdef Py_ssize_t strides[1]
+    cdef Py_ssize_t exports
+    cdef bint writable
+    cdef object __weakref__
+
+    cdef const uapi.bpf_insn *resolve(self) except NULL
+    cdef int revoke(self) except -1
+
+
+cdef Insns view_insns(Handle handle, libbpf.bpf_program *program, bint writable)

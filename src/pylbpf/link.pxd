@@ -1,0 +1,22 @@
+from .c cimport libbpf
+from .handle cimport Handle
+
+cdef enum Kind:
+    PLAIN_LINK
+    USDT_LINK           # has no descriptor of its own, and shares the object's USDT manager
+
+
+cdef class Link:
+    cdef libbpf.bpf_link *ptr
+    cdef readonly Handle _handle
+    cdef unsigned int generation
+    cdef Kind kind
+    cdef readonly str name
+    cdef object __weakref__
+
+    cdef libbpf.bpf_link *live(self) except NULL
+    cdef int release(self, str operation) except -1
+
+
+cdef Link make_link(libbpf.bpf_link *ptr, Handle handle, str name, Kind kind)
+cdef int close_links(Handle handle) except -1

@@ -1,0 +1,263 @@
+"""Links: what keeps a program attached."""
+import errno as _errno
+from _collections_abc import Sequence as _Sequence
+from _weakref import ref as _ref
+
+from cpython.object cimport PyObject
+cimport cython
+from libc.errno cimport errno
+from posix.unistd cimport close as close_fd
+
+from .c cimport libbpf
+from .call cimport Call, enter
+from .errors cimport finish
+from .handle cimport Handle, fork_generation
+from .paths cimport path_bytes
+
+from .errors import NotSupported, StateError
+
+cdef extern from "Python.h":
+    int PyErr_ResourceWarning(object source, Py_ssize_t stack_level, const char *format, ...) except -1
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Link:
+    """A program attached to a hook.
+
+    The program stays attached as long as the link lives: losing the last reference detaches it, with a
+    ResourceWarning, because attaching for the blink of an eye is seldom meant. Close it, use it in a ``with`` block,
+    pin it, or ``disconnect()`` it to let the attachment outlive the object. Closing an Object destroys its links first.
+    Source: struct bpf_link of libbpf.
+    """
+
+    def __init__(self):
+        raise TypeError("links are made by Program.attach(), its kin, and Link.open()")
+
+    def __del__(self):
+        if self.ptr != NULL:
+            if self.generation == fork_generation():
+                text = repr(self)
+                PyErr_ResourceWarning(self, 1, b"%U was never closed", <PyObject *>text)
+            self.release("destroy")
+
+    def __repr__(self):
+        state = "closed" if self.ptr == NULL else "attached"
+        return f"<Link: {self.name}, {state}>"
+
+    def __str__(self):
+        return self.name
+
+    def __enter__(self):
+        self.live()
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    cdef libbpf.bpf_link *live(self) except NULL:
+        if self.ptr == NULL:
+            raise ValueError(f"the link {self.name} is closed")
+        if self.generation != fork_generation():
+            raise StateError(_errno.EPERM, "made by the parent process; a forked child may only drop it", None, self.name)
+        return self.ptr
+
+    cdef int release(self, str operation) except -1:
+        """Destroy the bpf_link. The pointer is gone before the GIL is, so nobody can come second."""
+        cdef libbpf.bpf_link *ptr = self.ptr
+        cdef Handle handle = self._handle
+        cdef bint locked = False
+        cdef Call call
+        cdef int code
+        self.ptr = NULL
+        if ptr == NULL:
+            return 0
+        if handle is not None and handle.links is not None:
+            handle.links.pop(id(self), None)
+        if self.generation != fork_generation():
+            # Destroying would disable what the parent shares with us; only the number is ours.
+            if self.kind != USDT_LINK:
+                close_fd(libbpf.bpf_link__fd(ptr))
+            return 0
+        if self.kind == USDT_LINK and handle is not None:
+            locked = handle.enter(operation)
+        enter(&call, NULL)
+        with nogil:
+            code = libbpf.bpf_link__destroy(ptr)
+        if locked:
+            handle.release()
+        return finish(&call, code, operation, self)
+
+    def destroy(self):
+        """Detach the program and free the link; a second time does nothing.
+
+        May sleep for tens of milliseconds in the kernel; other threads run meanwhile. A pinned link stays attached,
+        but for those on perf events. Source: bpf_link__destroy().
+        """
+        self.release("destroy")
+
+    def close(self):
+        """Same as destroy()."""
+        self.release("close")
+
+    @property
+    def closed(self):
+        """True once destroyed or disconnected."""
+        return self.ptr == NULL
+
+    @property
+    def fd(self):
+        """The link's file descriptor, owned by the link.
+
+        Raises NotSupported for kinds that have none (USDT). Source: bpf_link__fd().
+        """
+        cdef libbpf.bpf_link *ptr = self.live()
+        if self.kind == USDT_LINK:
+            raise NotSupported(_errno.EOPNOTSUPP, "a USDT link has no descriptor of its own", "fd", self.name)
+        return libbpf.bpf_link__fd(ptr)
+
+    def fileno(self):
+        """Same as fd."""
+        return self.fd
+
+    def detach(self):
+        """Detach in the kernel at once, even if others hold the link; the link object stays.
+
+        Raises BpfError where the kind cannot (EOPNOTSUPP: perf events and most tracing). Minimum kernel 5.9.
+        Source: bpf_link__detach().
+        """
+        cdef libbpf.bpf_link *ptr = self.live()
+        cdef Call call
+        cdef int code
+        self.fd
+        enter(&call, NULL)
+        with nogil:
+            code = libbpf.bpf_link__detach(ptr)
+        finish(&call, code, "detach", self)
+
+    def disconnect(self):
+        """Give up the link without detaching, and return its descriptor, which the caller now owns and closes.
+
+        The program stays attached as long as the descriptor, a pin, or for perf events the process lives.
+        Source: bpf_link__disconnect().
+        """
+        cdef int fd = self.fd
+        libbpf.bpf_link__disconnect(self.ptr)
+        self.release("disconnect")
+        return fd
+
+    @property
+    def pin_path(self):
+        """Where the link is pinned, or None. Source: bpf_link__pin_path()."""
+        cdef const char *path = libbpf.bpf_link__pin_path(self.live())
+        return None if path == NULL else path.decode("utf-8", "surrogateescape")
+
+    def pin(self, path):
+        """Pin the link in a BPF file system, so that it outlives the process. Source: bpf_link__pin()."""
+        cdef bytes raw = path_bytes(path)
+        cdef const char *where = raw
+        cdef libbpf.bpf_link *ptr = self.live()
+        cdef Call call
+        cdef int code
+        self.fd
+        enter(&call, NULL)
+        with nogil:
+            code = libbpf.bpf_link__pin(ptr, where)
+        finish(&call, code, "pin", f"{self.name} to {path}")
+
+    def unpin(self):
+        """Remove the pin. Source: bpf_link__unpin()."""
+        cdef libbpf.bpf_link *ptr = self.live()
+        cdef Call call
+        cdef int code
+        enter(&call, NULL)
+        with nogil:
+            code = libbpf.bpf_link__unpin(ptr)
+        finish(&call, code, "unpin", self)
+
+    @staticmethod
+    def open(path):
+        """Open a pinned link. Source: bpf_link__open()."""
+        cdef bytes raw = path_bytes(path)
+        cdef const char *where = raw
+        cdef libbpf.bpf_link *ptr
+        cdef Call call
+        cdef int code = 0
+        enter(&call, NULL)
+        with nogil:
+            ptr = libbpf.bpf_link__open(where)
+            if ptr == NULL:
+                code = -errno
+        finish(&call, code, "open link", path)
+        return make_link(ptr, None, f"pinned at {path}", PLAIN_LINK)
+
+
+cdef Link make_link(libbpf.bpf_link *ptr, Handle handle, str name, Kind kind):
+    cdef Link link = Link.__new__(Link)
+    link.ptr = ptr
+    link._handle = handle
+    link.generation = fork_generation()
+    link.kind = kind
+    link.name = name
+    if handle is not None:
+        if handle.links is None:
+            handle.links = {}
+        handle.links[id(link)] = _ref(link)
+        if handle.made is not None:
+            handle.made.append(link)
+    return link
+
+
+cdef int close_links(Handle handle) except -1:
+    """Destroy all links of an object, the newest first; raise the first failure at the end."""
+    cdef object failure = None
+    while handle.links:
+        _, reference = handle.links.popitem()
+        link = reference()
+        if link is not None:
+            try:
+                (<Link>link).release("destroy")
+            except OSError as error:
+                failure = failure or error
+    if failure is not None:
+        raise failure
+    return 0
+
+
+class LinkSet(_Sequence):
+    """Links that were made together: a sequence, and a context manager that closes them all.
+
+    ``skipped`` holds the programs that have no automatic attach.
+    """
+
+    def __init__(self, links=(), skipped=()):
+        self._links = tuple(links)
+        self.skipped = tuple(skipped)
+
+    def __len__(self):
+        return len(self._links)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return LinkSet(self._links[index])
+        return self._links[index]
+
+    def __repr__(self):
+        return f"<LinkSet: {len(self)} links, {len(self.skipped)} programs skipped>"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """Destroy all links, the last one first; all are tried before the first failure is raised."""
+        failure = None
+        for link in reversed(self._links):
+            try:
+                link.close()
+            except OSError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure

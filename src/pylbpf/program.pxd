@@ -1,0 +1,11 @@
+from .attach cimport Attachable
+from .c cimport libbpf
+from .handle cimport Handle
+
+
+cdef class Program(Attachable):
+    cdef bint change(self, int phases, str what) except -1
+    cdef int done(self, bint locked, int code, str what) except -1
+
+
+cdef Program make_program(Handle handle, libbpf.bpf_program *ptr)
