@@ -1,0 +1,65 @@
+"""pylbpf: libbpf for Python, with custom SEC() handlers.
+
+    import pylbpf
+
+    with pylbpf.open("app.bpf.o") as obj:
+        obj.load()
+        obj.attach()
+        for record in obj.ring_buffer("events").records(timeout=1.0):
+            ...
+"""
+from . import log as _log           # first: from here on libbpf is silent
+from .object import Object, open
+from .program import FuncInfo, LineInfo, Program
+from .insns import Insn, Insns
+from .map import Map, possible_cpus
+from .btf import Btf
+from .link import Link, LinkSet
+from .ringbuf import RingBuffer
+from .handlers import (
+    HandlerStats,
+    NativeHandler,
+    ProgramHandler,
+    Registration,
+    SectionInfo,
+    handler_stats,
+    handlers,
+    register,
+    section_info,
+)
+from .loadopts import LoadOpts
+from .errors import (
+    BpfError,
+    HandlerBusyError,
+    HandlerExistsError,
+    LibbpfError,
+    NotSupported,
+    StateError,
+    VerifierError,
+)
+from .log import set_print
+from ._version import __version__, get_include, libbpf_version, libbpf_version_string
+
+# Enumerations take as long to build as all the rest: they are made when first asked for.
+_ENUMS = ("AttachType", "LinkType", "LogLevel", "MapFlags", "MapType", "ProgramFlags", "ProgramType", "State", "UpdateFlags")
+
+__all__ = [
+    "open", "Object", "State", "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "Map", "Btf", "Link", "LinkSet",
+    "RingBuffer", "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
+    "section_info", "SectionInfo", "handler_stats", "HandlerStats",
+    "ProgramType", "AttachType", "MapType", "LinkType", "ProgramFlags", "MapFlags", "UpdateFlags", "LogLevel",
+    "BpfError", "LibbpfError", "VerifierError", "StateError", "HandlerBusyError", "HandlerExistsError", "NotSupported",
+    "set_print", "possible_cpus", "get_include", "libbpf_version", "libbpf_version_string", "__version__",
+]
+
+
+def __getattr__(name):
+    if name in _ENUMS:
+        from . import enums
+        globals().update((each, getattr(enums, each)) for each in _ENUMS)
+        return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_ENUMS})

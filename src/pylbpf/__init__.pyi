@@ -1,0 +1,56 @@
+from . import log as _log
+from ._version import __version__ as __version__
+from ._version import get_include as get_include
+from ._version import libbpf_version as libbpf_version
+from ._version import libbpf_version_string as libbpf_version_string
+from .btf import Btf as Btf
+from .enums import AttachType as AttachType
+from .enums import LinkType as LinkType
+from .enums import LogLevel as LogLevel
+from .enums import MapFlags as MapFlags
+from .enums import MapType as MapType
+from .enums import ProgramFlags as ProgramFlags
+from .enums import ProgramType as ProgramType
+from .enums import State as State
+from .enums import UpdateFlags as UpdateFlags
+from .errors import BpfError as BpfError
+from .errors import HandlerBusyError as HandlerBusyError
+from .errors import HandlerExistsError as HandlerExistsError
+from .errors import LibbpfError as LibbpfError
+from .errors import NotSupported as NotSupported
+from .errors import StateError as StateError
+from .errors import VerifierError as VerifierError
+from .handlers import HandlerStats as HandlerStats
+from .handlers import NativeHandler as NativeHandler
+from .handlers import ProgramHandler as ProgramHandler
+from .handlers import Registration as Registration
+from .handlers import SectionInfo as SectionInfo
+from .handlers import handler_stats as handler_stats
+from .handlers import handlers as handlers
+from .handlers import register as register
+from .handlers import section_info as section_info
+from .insns import Insn as Insn
+from .insns import Insns as Insns
+from .link import Link as Link
+from .link import LinkSet as LinkSet
+from .loadopts import LoadOpts as LoadOpts
+from .log import set_print as set_print
+from .map import Map as Map
+from .map import possible_cpus as possible_cpus
+from .object import Object as Object
+from .object import open as open
+from .program import FuncInfo as FuncInfo
+from .program import LineInfo as LineInfo
+from .program import Program as Program
+from .ringbuf import RingBuffer as RingBuffer
+
+__all__ = [
+    "open", "Object", "State", "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "Map", "Btf", "Link", "LinkSet",
+    "RingBuffer", "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
+    "section_info", "SectionInfo", "handler_stats", "HandlerStats",
+    "ProgramType", "AttachType", "MapType", "LinkType", "ProgramFlags", "MapFlags", "UpdateFlags", "LogLevel",
+    "BpfError", "LibbpfError", "VerifierError", "StateError", "HandlerBusyError", "HandlerExistsError", "NotSupported",
+    "set_print", "possible_cpus", "get_include", "libbpf_version", "libbpf_version_string", "__version__",
+]
+
+def __dir__() -> list[str]: ...

@@ -1,0 +1,611 @@
+"""Objects: opened, prepared, loaded, attached, closed."""
+import errno as _errno
+import os as _os
+from _collections_abc import Mapping as _Mapping
+from _weakref import ref as _ref
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyObject
+cimport cython
+from libc.errno cimport EINTR, EINVAL, ENOMEM, EOPNOTSUPP, errno
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memset
+from posix.fcntl cimport O_CLOEXEC, O_RDONLY, open as open_fd
+from libc.signal cimport SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP
+from posix.signal cimport SIG_SETMASK, sigdelset, sigfillset, sigset_t
+from posix.unistd cimport close as close_fd, read
+
+from .attach cimport attach_one
+from .btf cimport make_btf
+from .c cimport btf as c_btf
+from .c cimport libbpf
+from .call cimport Call, Verdict, clear, enter, leave, note_missing
+from .elf cimport check_object
+from .errors cimport fail, finish, lacks, need
+from .handle cimport CLOSED, FAILED, Handle, LOADED, OPEN, PREPARED, Record, fork_generation
+from .handlers cimport begin_open, end_open, enter_gate, leave_gate
+from .link cimport close_links, make_link, PLAIN_LINK, USDT_LINK
+from .map cimport Map, make_map
+from .paths cimport name_bytes, path_bytes
+from .program cimport Program, make_program
+
+from .errors import LibbpfError, StateError, VerifierError, error_class
+from .link import LinkSet
+
+libbpf.pylbpf_on_missing = note_missing
+
+cdef extern from "<signal.h>" nogil:
+    int pthread_sigmask(int how, const sigset_t *wanted, sigset_t *before)
+
+cdef enum:
+    STRUCT_OPS = 26
+
+
+# What is in an object, by name
+
+def _unknown(kind, name, names, owner):
+    import difflib
+    close = difflib.get_close_matches(str(name), list(names), 3)
+    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+    return KeyError(f"no {kind} named {name!r} in {owner}{hint}")
+
+
+class Programs(_Mapping):
+    """The programs of an object by name, in the order of the file. Each look-up makes a new, equal Program."""
+
+    def __init__(self, handle):
+        self._handle = handle
+
+    def __getitem__(self, name):
+        cdef Handle handle = self._handle
+        cdef libbpf.bpf_object *object = handle.live()
+        cdef bytes raw
+        cdef libbpf.bpf_program *program = NULL
+        if isinstance(name, str):
+            raw = (<str>name).encode("utf-8", "surrogateescape")
+            if b"\0" not in raw:
+                program = libbpf.bpf_object__find_program_by_name(object, raw)
+        if program == NULL:
+            raise _unknown("program", name, self, handle.name)
+        return make_program(handle, program)
+
+    def __iter__(self):
+        cdef Handle handle = self._handle
+        cdef libbpf.bpf_program *program = libbpf.bpf_object__next_program(handle.live(), NULL)
+        while program != NULL:
+            yield libbpf.bpf_program__name(program).decode("utf-8", "surrogateescape")
+            program = libbpf.bpf_object__next_program(handle.live(), program)
+
+    def __len__(self):
+        cdef libbpf.bpf_object *object = (<Handle>self._handle).live()
+        cdef libbpf.bpf_program *program = libbpf.bpf_object__next_program(object, NULL)
+        cdef Py_ssize_t count = 0
+        while program != NULL:
+            count += 1
+            program = libbpf.bpf_object__next_program(object, program)
+        return count
+
+    def values(self):
+        """Iterate over the programs, without looking each up by name."""
+        cdef Handle handle = self._handle
+        cdef libbpf.bpf_program *program = libbpf.bpf_object__next_program(handle.live(), NULL)
+        while program != NULL:
+            yield make_program(handle, program)
+            program = libbpf.bpf_object__next_program(handle.live(), program)
+
+    def items(self):
+        """Iterate over (name, program)."""
+        for program in self.values():
+            yield program.name, program
+
+    def __repr__(self):
+        return f"<Programs: {', '.join(self)}>"
+
+
+class Maps(_Mapping):
+    """The maps of an object by name, in the order of the file. Each look-up makes a new, equal Map."""
+
+    def __init__(self, handle):
+        self._handle = handle
+
+    def __getitem__(self, name):
+        cdef Handle handle = self._handle
+        cdef libbpf.bpf_object *object = handle.live()
+        cdef bytes raw
+        cdef libbpf.bpf_map *map = NULL
+        if isinstance(name, str):
+            raw = (<str>name).encode("utf-8", "surrogateescape")
+            if b"\0" not in raw:
+                map = libbpf.bpf_object__find_map_by_name(object, raw)
+        if map == NULL:
+            raise _unknown("map", name, self, handle.name)
+        return make_map(handle, map)
+
+    def __iter__(self):
+        cdef Handle handle = self._handle
+        cdef libbpf.bpf_map *map = libbpf.bpf_object__next_map(handle.live(), NULL)
+        while map != NULL:
+            yield libbpf.bpf_map__name(map).decode("utf-8", "surrogateescape")
+            map = libbpf.bpf_object__next_map(handle.live(), map)
+
+    def __len__(self):
+        cdef libbpf.bpf_object *object = (<Handle>self._handle).live()
+        cdef libbpf.bpf_map *map = libbpf.bpf_object__next_map(object, NULL)
+        cdef Py_ssize_t count = 0
+        while map != NULL:
+            count += 1
+            map = libbpf.bpf_object__next_map(object, map)
+        return count
+
+    def __repr__(self):
+        return f"<Maps: {', '.join(self)}>"
+
+
+# Objects
+
+@cython.final
+cdef class Object:
+    """A BPF object: its programs and maps, from open to close.
+
+    ``state`` goes OPEN → (PREPARED) → LOADED → CLOSED; a prepare or load that fails ends in FAILED, where names and
+    logs can still be read. The wrong phase is a StateError. Programs, maps and links keep what they need alive, so
+    dropping an Object is never dangerous; closing it, or leaving its ``with`` block, destroys its links, then its
+    ring buffers, then programs and maps. One thread at a time works in an object, others wait; calls on the same
+    object from inside a callback raise StateError, but for setters and attach methods.
+    Source: struct bpf_object of libbpf.
+    """
+
+    cdef Handle handle
+    cdef object source
+    cdef dict options
+    cdef list attached
+    cdef object __weakref__
+
+    def __init__(self):
+        raise TypeError("objects are made by pylbpf.open()")
+
+    def __repr__(self):
+        if self.handle.phase == CLOSED:
+            return f"<Object: {self.handle.name}, closed>"
+        return f"<Object: {self.handle.name}, {self.state.name}>"
+
+    def __enter__(self):
+        self.handle.check_alive()
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    @property
+    def name(self):
+        """The object's name in libbpf: of the file up to the first dot, or as given. Source: bpf_object__name()."""
+        return libbpf.bpf_object__name(self.handle.live()).decode("utf-8", "surrogateescape")
+
+    @property
+    def state(self):
+        """A State."""
+        from .enums import State
+        return State(<int>self.handle.phase)
+
+    @property
+    def closed(self):
+        """True after close()."""
+        return self.handle.phase == CLOSED
+
+    @property
+    def programs(self):
+        """A mapping of name to Program, in the order of the file; wrappers are made when asked for."""
+        self.handle.live()
+        return Programs(self.handle)
+
+    @property
+    def maps(self):
+        """A mapping of name to Map, in the order of the file; wrappers are made when asked for."""
+        self.handle.live()
+        return Maps(self.handle)
+
+    @property
+    def links(self):
+        """A LinkSet of what attach() made and nobody closed."""
+        self.handle.check_alive()
+        return LinkSet([link for link in self.attached or () if not link.closed])
+
+    @property
+    def btf(self):
+        """The object's types as Btf, or None if it has none. Source: bpf_object__btf()."""
+        cdef c_btf.btf *btf = <c_btf.btf *>libbpf.bpf_object__btf(self.handle.live())
+        return None if btf == NULL else make_btf(self.handle, btf)
+
+    @property
+    def kernel_version(self):
+        """LINUX_VERSION_CODE given to kernels before 5.0; set it before load. Source: bpf_object__kversion()."""
+        return libbpf.bpf_object__kversion(self.handle.live())
+
+    @kernel_version.setter
+    def kernel_version(self, unsigned int value):
+        cdef Handle handle = self.handle
+        cdef Call call
+        cdef int code
+        handle.acquire("set kernel_version of")
+        try:
+            handle.require(1 << OPEN | 1 << PREPARED, "set kernel_version of")
+            code = libbpf.bpf_object__set_kversion(handle.ptr, value)
+        finally:
+            handle.release()
+        enter(&call, NULL)
+        finish(&call, code, "set kernel_version of", handle)
+
+    @property
+    def token_fd(self):
+        """Descriptor of the BPF token, 0 or negative for none. Needs libbpf 1.5. Source: bpf_object__token_fd()."""
+        cdef libbpf.bpf_object *object = self.handle.live()
+        need(1, 5, "bpf_object__token_fd")
+        return libbpf.bpf_object__token_fd(object)
+
+    cdef int run(self, bint preparing) except -1:
+        """Prepare or load, without the GIL and with signals blocked: each pending one would interrupt the verifier."""
+        cdef Handle handle = self.handle
+        cdef libbpf.bpf_object *object
+        cdef str operation = "prepare" if preparing else "load"
+        cdef sigset_t blocked, before
+        cdef Call call
+        cdef Verdict *verdict
+        cdef int code
+        handle.acquire(operation)
+        try:
+            handle.require(1 << OPEN if preparing else 1 << OPEN | 1 << PREPARED, operation)
+            if handle.phase == OPEN:
+                handle.check_views(operation)
+                handle.moves += 1
+            object = handle.ptr
+            sigfillset(&blocked)
+            for number in (SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP):
+                sigdelset(&blocked, number)
+            enter(&call, <PyObject *>handle)
+            call.verbose = handle.verbose
+            call.signals = &before
+            call.blocked = &blocked
+            with nogil:
+                pthread_sigmask(SIG_SETMASK, &blocked, &before)
+                code = libbpf.bpf_object__prepare(object) if preparing else libbpf.bpf_object__load(object)
+                pthread_sigmask(SIG_SETMASK, &before, NULL)
+            leave(&call)
+            handle.phase = FAILED if code < 0 else PREPARED if preparing else LOADED
+            if handle.phase != PREPARED:
+                handle.guard = None
+                handle.kept = None
+            verdict = call.verdicts
+            if verdict != NULL:
+                handle.logs = {}
+            while verdict != NULL:
+                handle.logs[verdict.program.decode("utf-8", "surrogateescape")] = (
+                    verdict.text[:verdict.length].decode("utf-8", "replace"))
+                verdict = verdict.next
+        finally:
+            handle.release()
+        try:
+            finish(&call, code, operation, handle)
+        except VerifierError as error:
+            error.section = self.programs[error.program].section
+            raise
+        return PyErr_CheckSignals()
+
+    def prepare(self):
+        """Make the maps and finish all instructions, without loading programs: state PREPARED.
+
+        Instructions can then be read and replaced in their final form. Raises BpfError, and the object is FAILED.
+        Needs libbpf 1.6. Source: bpf_object__prepare().
+        """
+        need(1, 6, "bpf_object__prepare")
+        self.run(True)
+
+    def load(self):
+        """Load all programs that have autoload into the kernel: state LOADED.
+
+        Raises VerifierError with the whole log if the verifier rejects one, what a handler's prepare_load raised, or
+        BpfError; the object is FAILED then, see reopen(). The GIL is released; signals are handled right after the
+        call, or in Python callbacks. Source: bpf_object__load().
+        """
+        self.run(False)
+
+    def reopen(self):
+        """Open the same source anew, with the same options and handlers; the way on from FAILED."""
+        return open(self.source, **self.options)
+
+    def attach(self):
+        """Attach all programs that have autoattach, and struct_ops maps; return a LinkSet.
+
+        Handlers' attach methods decide for their programs. What has no automatic attach is in ``LinkSet.skipped``. If
+        one fails, the links made so far are destroyed and the error names the program. The object keeps the links
+        until it is closed. Source: bpf_program__attach().
+        """
+        cdef Handle handle = self.handle
+        cdef libbpf.bpf_program *program
+        cdef libbpf.bpf_program **programs = NULL
+        cdef libbpf.bpf_link **made = NULL
+        cdef Py_ssize_t count = 0
+        cdef list links = []
+        cdef list skipped = []
+        handle.acquire("attach")
+        try:
+            handle.require(1 << LOADED, "attach")
+            program = libbpf.bpf_object__next_program(handle.ptr, NULL)
+            while program != NULL:
+                count += 1
+                program = libbpf.bpf_object__next_program(handle.ptr, program)
+            programs = <libbpf.bpf_program **>malloc((count + 1) * sizeof(void *))
+            made = <libbpf.bpf_link **>calloc(count + 1, sizeof(void *))
+            if programs == NULL or made == NULL:
+                raise MemoryError()
+            count = 0
+            program = libbpf.bpf_object__next_program(handle.ptr, NULL)
+            while program != NULL:
+                if libbpf.bpf_program__autoattach(program) and libbpf.bpf_program__fd(program) >= 0:
+                    programs[count] = program
+                    count += 1
+                program = libbpf.bpf_object__next_program(handle.ptr, program)
+            try:
+                self.attach_programs(programs, made, count, links, skipped)
+                self.attach_maps(links)
+            except BaseException:
+                for link in reversed(links):
+                    try:
+                        link.destroy()
+                    except OSError:
+                        pass    # the first error is the one to tell
+                raise
+        finally:
+            free(programs)
+            free(made)
+            handle.release()
+        if self.attached is None:
+            self.attached = []
+        self.attached += links
+        return LinkSet(links, skipped)
+
+    cdef int attach_programs(self, libbpf.bpf_program **programs, libbpf.bpf_link **made, Py_ssize_t count,
+                             list links, list skipped) except -1:
+        cdef Handle handle = self.handle
+        cdef Py_ssize_t at = 0
+        cdef Py_ssize_t first
+        cdef const Record *record = NULL
+        cdef size_t said
+        cdef int code
+        cdef Call call
+        while at < count:
+            first = at
+            code = 0
+            enter(&call, <PyObject *>handle)
+            with nogil:
+                while at < count:
+                    record = handle.record_of(programs[at])
+                    if record != NULL and record.python_attach != NULL:
+                        break
+                    said = call.length
+                    code = attach_one(programs[at], record, &made[at])
+                    if code == -EOPNOTSUPP and record == NULL and call.length == said:
+                        # libbpf says nothing about a section without automatic attach; of failures it does.
+                        code = 0
+                    if code < 0:
+                        break
+                    at += 1
+            for done in range(first, at):
+                if made[done] == NULL:
+                    skipped.append(make_program(handle, programs[done]))
+                else:
+                    links.append(wrap(handle, programs[done], made[done]))
+            if code < 0:
+                finish(&call, code, "attach", make_program(handle, programs[at]))
+            finish(&call, 0, None, None)
+            if at < count:
+                program = make_program(handle, programs[at])
+                several = record.python_attach(record, handle, program)
+                if several:
+                    links.extend(several)
+                else:
+                    skipped.append(program)
+                at += 1
+        return 0
+
+    cdef int attach_maps(self, list links) except -1:
+        """Attach struct_ops maps, whose programs have no other way."""
+        cdef libbpf.bpf_map *map = libbpf.bpf_object__next_map(self.handle.ptr, NULL)
+        cdef bint choice = (libbpf.libbpf_major_version(), libbpf.libbpf_minor_version()) >= (1, 5)
+        while map != NULL:
+            if (<int>libbpf.bpf_map__type(map) == STRUCT_OPS and libbpf.bpf_map__autocreate(map)
+                    and (not choice or libbpf.bpf_map__autoattach(map))):
+                links.append(make_map(self.handle, map).attach_struct_ops())
+            map = libbpf.bpf_object__next_map(self.handle.ptr, map)
+        return 0
+
+    def ring_buffer(self, map, callback=None):
+        """Open a RingBuffer on one of the object's maps, given by name or as a Map."""
+        from .ringbuf import RingBuffer
+        return RingBuffer(self.maps[map] if isinstance(map, str) else map, callback)
+
+    def close(self):
+        """Destroy links, close ring buffers, unload programs, free maps; a second time does nothing.
+
+        Waits for a call on another thread to end. BufferError while views of instructions are in use; StateError from
+        inside a callback. Source: bpf_object__close().
+        """
+        cdef Handle handle = self.handle
+        if handle.phase == CLOSED:
+            return
+        if handle.generation == fork_generation():
+            try:
+                handle.acquire("close")
+            except ValueError:
+                return      # another thread was faster
+            try:
+                handle.check_views("close")
+                close_links(handle)
+                while handle.rings:
+                    ring = handle.rings.popitem()[1]()
+                    if ring is not None:
+                        ring.close()
+            finally:
+                handle.release()
+        self.attached = None
+        handle.free_object()
+        handle.guard = handle.kept = handle.table = None
+        handle.bound = 0
+
+
+cdef object wrap(Handle handle, libbpf.bpf_program *program, libbpf.bpf_link *link):
+    return make_link(link, handle, f"program '{libbpf.bpf_program__name(program).decode('utf-8', 'surrogateescape')}'",
+                     USDT_LINK if libbpf.bpf_link__fd(link) == 0 else PLAIN_LINK)
+
+
+cdef unsigned char *read_file(const char *path, size_t *size, int *code) noexcept nogil:
+    """The whole file in memory of its own: a mapping would raise SIGBUS if somebody cut the file meanwhile."""
+    cdef int fd = open_fd(path, O_RDONLY | O_CLOEXEC)
+    cdef size_t capacity = 1 << 16
+    cdef size_t length = 0
+    cdef ssize_t got
+    cdef unsigned char *data
+    cdef unsigned char *grown
+    if fd < 0:
+        code[0] = -errno
+        return NULL
+    data = <unsigned char *>malloc(capacity)
+    while data != NULL:
+        got = read(fd, data + length, capacity - length)
+        if got < 0:
+            if errno == EINTR:
+                continue
+            code[0] = -errno
+            free(data)
+            close_fd(fd)
+            return NULL
+        if got == 0:
+            break
+        length += got
+        if length == capacity:
+            capacity *= 4
+            grown = <unsigned char *>realloc(data, capacity)
+            if grown == NULL:
+                free(data)
+            data = grown
+    close_fd(fd)
+    code[0] = 0 if data != NULL else -ENOMEM
+    size[0] = length
+    return data
+
+
+def open(source, *, name=None, handlers=(), pin_root_path=None, kconfig=None, btf_custom_path=None,
+         bint relaxed_maps=False, unsigned int log_level=0, token_path=None):
+    """Open a BPF object from a path (str or PathLike) or from memory (any bytes-like object); return an Object.
+
+    - ``name``: for kernel names of internal maps; default the file's name up to its first dot.
+    - ``handlers``: ProgramHandlers for this object only, before the registered ones of the same priority.
+    - ``pin_root_path``: where maps declared with pinning are found or pinned; default /sys/fs/bpf.
+    - ``kconfig``: text of CONFIG_ lines that complete or override the kernel's.
+    - ``btf_custom_path``: BTF file to relocate against instead of the running kernel's.
+    - ``relaxed_maps``: ignore unknown attributes of map definitions.
+    - ``log_level``: verifier log of every program, see Program.log_level.
+    - ``token_path``: BPF file system to make a BPF token from (kernel 6.9, libbpf 1.4).
+
+    The bytes are not needed after the call. Runs the setup callbacks of handlers and raises what they raise; raises
+    LibbpfError with a sentence on what is wrong with a malformed file, FileNotFoundError and its kin for the path.
+    Source: bpf_object__open_mem(), struct bpf_object_open_opts.
+    """
+    cdef bint in_memory = not isinstance(source, (str, _os.PathLike))
+    cdef bytes raw_path = None if in_memory else path_bytes(source)
+    cdef bytes raw_name = None
+    cdef bytes raw_pin = None if pin_root_path is None else path_bytes(pin_root_path)
+    cdef bytes raw_kconfig = None if kconfig is None else name_bytes(kconfig, "kconfig")
+    cdef bytes raw_btf = None if btf_custom_path is None else path_bytes(btf_custom_path)
+    cdef bytes raw_token = None if token_path is None else path_bytes(token_path)
+    cdef libbpf.bpf_object_open_opts opts
+    cdef const char *path = NULL
+    cdef unsigned char *data = NULL
+    cdef size_t size = 0
+    cdef Py_buffer buffer
+    cdef char problem[512]
+    cdef libbpf.bpf_object *ptr = NULL
+    cdef Handle handle
+    cdef Object opened
+    cdef Call call
+    cdef int code = 0
+    cdef bint malformed = False
+
+    if log_level > 7:
+        raise ValueError(f"log_level is 0 to 7, not {log_level}")
+    if name is not None:
+        raw_name = name_bytes(name, "name")
+    elif not in_memory:
+        # As libbpf names an object that it opens from a file.
+        raw_name = raw_path.rpartition(b"/")[2].partition(b".")[0] or b"object"
+    memset(&opts, 0, sizeof(opts))
+    opts.sz = sizeof(opts)
+    opts.relaxed_maps = relaxed_maps
+    opts.kernel_log_level = log_level
+    if raw_name is not None:
+        opts.object_name = raw_name
+    if raw_pin is not None:
+        opts.pin_root_path = raw_pin
+    if raw_kconfig is not None:
+        opts.kconfig = raw_kconfig
+    if raw_btf is not None:
+        opts.btf_custom_path = raw_btf
+    if raw_token is not None:
+        need(1, 4, "token_path")
+        opts.bpf_token_path = raw_token
+
+    handle = Handle.__new__(Handle)
+    handle.name = name if name is not None else "<memory>" if in_memory else _os.fsdecode(raw_path.rpartition(b"/")[2])
+    handle.verbose = log_level != 0
+    subject = handle.name if in_memory else _os.fsdecode(raw_path)
+    begin_open(handle, handlers)
+    if in_memory:
+        try:
+            PyObject_GetBuffer(source, &buffer, PyBUF_SIMPLE)
+        except TypeError:
+            raise TypeError(f"source must be a path or bytes-like, not {type(source).__name__}") from None
+        data = <unsigned char *>buffer.buf
+        size = buffer.len
+    else:
+        path = raw_path
+    handle.acquire("open")
+    enter(&call, <PyObject *>handle)
+    with nogil:
+        if path != NULL:
+            data = read_file(path, &size, &code)
+        if code == 0:
+            code = check_object(data, size, problem, sizeof(problem))
+            malformed = code < 0
+        if code == 0:
+            enter_gate()
+            ptr = libbpf.bpf_object__open_mem(data, size, &opts)
+            if ptr == NULL:
+                code = -errno if errno else -EINVAL
+            leave_gate(handle)
+        if path != NULL:
+            free(data)
+    if in_memory:
+        PyBuffer_Release(&buffer)
+    end_open(handle)
+    handle.release()
+    if ptr == NULL:
+        handle.phase = CLOSED
+        handle.guard = handle.table = None
+        handle.bound = 0
+        if malformed:
+            leave(&call)
+            clear(&call)
+            raise error_class(-code)(-code, problem.decode("utf-8", "replace"), "open", subject)
+        finish(&call, code, "open", subject)
+    handle.ptr = ptr
+    handle.phase = OPEN
+    finish(&call, 0, None, None)
+    opened = Object.__new__(Object)
+    opened.handle = handle
+    opened.source = bytes(source) if in_memory and not isinstance(source, bytes) else source
+    opened.options = {
+        "name": name, "handlers": tuple(handlers), "pin_root_path": pin_root_path, "kconfig": kconfig,
+        "btf_custom_path": btf_custom_path, "relaxed_maps": relaxed_maps, "log_level": log_level, "token_path": token_path,
+    }
+    handle.owner = _ref(opened)
+    return opened
