@@ -16,10 +16,9 @@ from .map import Map, possible_cpus
 from .btf import Btf
 from .link import Link, LinkSet
 from .ringbuf import RingBuffer
-from .handlers import (
+from .handlers import NativeHandler, ProgramHandler
+from .registry import (
     HandlerStats,
-    NativeHandler,
-    ProgramHandler,
     Registration,
     SectionInfo,
     handler_stats,

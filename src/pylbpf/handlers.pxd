@@ -1,6 +1,6 @@
 """For Cython code that subclasses ProgramHandler: override the nogil methods, with libbpf's own rules for results."""
 from .c cimport bpf, libbpf
-from .handle cimport Handle, Record
+from .handle cimport Record
 
 
 cdef class ProgramHandler:
@@ -14,16 +14,5 @@ cdef class ProgramHandler:
     cdef int attach_nogil(self, const libbpf.bpf_program *program, libbpf.bpf_link **link) noexcept nogil
 
 
-cdef class Entry:
-    cdef Record record
-    cdef readonly object handler
-    cdef bytes pattern
-    cdef readonly int priority
-    cdef readonly bint own          # of one object, not global
-    cdef readonly long number       # order of registration
-
-
-cdef int begin_open(Handle handle, object handlers) except -1
-cdef int end_open(Handle handle) except -1
-cdef void enter_gate() noexcept nogil
-cdef void leave_gate(Handle handle) noexcept nogil
+# Fill a record, all zero, with what a handler declares and which of its methods are to be called.
+cdef int describe(object handler, Record *record) except -1

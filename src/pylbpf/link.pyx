@@ -28,7 +28,7 @@ cdef class Link:
     The program stays attached as long as the link lives: losing the last reference detaches it, with a
     ResourceWarning, because attaching for the blink of an eye is seldom meant. Close it, use it in a ``with`` block,
     pin it, or ``disconnect()`` it to let the attachment outlive the object. Closing an Object destroys its links first.
-    Source: struct bpf_link of libbpf.
+    ``name`` says what is attached to what. Source: struct bpf_link of libbpf.
     """
 
     def __init__(self):

@@ -7,6 +7,9 @@ from .c cimport bpf, uapi
 from .errors cimport lacks
 from .handle cimport Handle
 
+cdef extern from "Python.h":
+    int PyObject_GenericSetAttr(object owner, object name, object value) except -1
+
 cdef extern from "<stddef.h>" nogil:
     size_t OFFSET_token_fd "offsetof(struct pylbpf_bpf_prog_load_opts, token_fd)"
     size_t OFFSET_fd_array_cnt "offsetof(struct pylbpf_bpf_prog_load_opts, fd_array_cnt)"
@@ -224,7 +227,7 @@ cdef class LoadOpts:
         if name in ("log_level", "log_size", "log_buf"):
             raise AttributeError(f"{name} cannot be changed in prepare_load: libbpf overwrites it right afterwards; "
                                  f"set Program.log_level before the load")
-        object.__setattr__(self, name, value)
+        PyObject_GenericSetAttr(self, name, value)
 
 
 cdef LoadOpts make_load_opts(Handle handle, bpf.bpf_prog_load_opts *opts):

@@ -1,148 +1,33 @@
 """Objects: opened, prepared, loaded, attached, closed."""
-import errno as _errno
-import os as _os
-from _collections_abc import Mapping as _Mapping
 from _weakref import ref as _ref
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 cimport cython
-from libc.errno cimport EINTR, EINVAL, ENOMEM, EOPNOTSUPP, errno
-from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memset
-from posix.fcntl cimport O_CLOEXEC, O_RDONLY, open as open_fd
-from libc.signal cimport SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP
-from posix.signal cimport SIG_SETMASK, sigdelset, sigfillset, sigset_t
-from posix.unistd cimport close as close_fd, read
+from libc.errno cimport EOPNOTSUPP
+from libc.stdlib cimport calloc, free, malloc
 
 from .attach cimport attach_one
 from .btf cimport make_btf
 from .c cimport btf as c_btf
 from .c cimport libbpf
-from .call cimport Call, Verdict, clear, enter, leave, note_missing
-from .elf cimport check_object
-from .errors cimport fail, finish, lacks, need
-from .handle cimport CLOSED, FAILED, Handle, LOADED, OPEN, PREPARED, Record, fork_generation
-from .handlers cimport begin_open, end_open, enter_gate, leave_gate
-from .link cimport close_links, make_link, PLAIN_LINK, USDT_LINK
-from .map cimport Map, make_map
-from .paths cimport name_bytes, path_bytes
-from .program cimport Program, make_program
+from .call cimport Call, enter, leave, note_missing
+from .errors cimport finish, need
+from .handle cimport CLOSED, Handle, LOADED, OPEN, PREPARED, Record, fork_generation
+from .link cimport PLAIN_LINK, USDT_LINK, close_links, make_link
+from .map cimport make_map
+from .opening cimport Request, begin_load, conclude_load, load_object, open_job
+from .program cimport make_program
 
-from .errors import LibbpfError, StateError, VerifierError, error_class
+from .contents import Maps, Programs
+from .errors import VerifierError
 from .link import LinkSet
 
 libbpf.pylbpf_on_missing = note_missing
 
-cdef extern from "<signal.h>" nogil:
-    int pthread_sigmask(int how, const sigset_t *wanted, sigset_t *before)
-
 cdef enum:
     STRUCT_OPS = 26
 
-
-# What is in an object, by name
-
-def _unknown(kind, name, names, owner):
-    import difflib
-    close = difflib.get_close_matches(str(name), list(names), 3)
-    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-    return KeyError(f"no {kind} named {name!r} in {owner}{hint}")
-
-
-class Programs(_Mapping):
-    """The programs of an object by name, in the order of the file. Each look-up makes a new, equal Program."""
-
-    def __init__(self, handle):
-        self._handle = handle
-
-    def __getitem__(self, name):
-        cdef Handle handle = self._handle
-        cdef libbpf.bpf_object *object = handle.live()
-        cdef bytes raw
-        cdef libbpf.bpf_program *program = NULL
-        if isinstance(name, str):
-            raw = (<str>name).encode("utf-8", "surrogateescape")
-            if b"\0" not in raw:
-                program = libbpf.bpf_object__find_program_by_name(object, raw)
-        if program == NULL:
-            raise _unknown("program", name, self, handle.name)
-        return make_program(handle, program)
-
-    def __iter__(self):
-        cdef Handle handle = self._handle
-        cdef libbpf.bpf_program *program = libbpf.bpf_object__next_program(handle.live(), NULL)
-        while program != NULL:
-            yield libbpf.bpf_program__name(program).decode("utf-8", "surrogateescape")
-            program = libbpf.bpf_object__next_program(handle.live(), program)
-
-    def __len__(self):
-        cdef libbpf.bpf_object *object = (<Handle>self._handle).live()
-        cdef libbpf.bpf_program *program = libbpf.bpf_object__next_program(object, NULL)
-        cdef Py_ssize_t count = 0
-        while program != NULL:
-            count += 1
-            program = libbpf.bpf_object__next_program(object, program)
-        return count
-
-    def values(self):
-        """Iterate over the programs, without looking each up by name."""
-        cdef Handle handle = self._handle
-        cdef libbpf.bpf_program *program = libbpf.bpf_object__next_program(handle.live(), NULL)
-        while program != NULL:
-            yield make_program(handle, program)
-            program = libbpf.bpf_object__next_program(handle.live(), program)
-
-    def items(self):
-        """Iterate over (name, program)."""
-        for program in self.values():
-            yield program.name, program
-
-    def __repr__(self):
-        return f"<Programs: {', '.join(self)}>"
-
-
-class Maps(_Mapping):
-    """The maps of an object by name, in the order of the file. Each look-up makes a new, equal Map."""
-
-    def __init__(self, handle):
-        self._handle = handle
-
-    def __getitem__(self, name):
-        cdef Handle handle = self._handle
-        cdef libbpf.bpf_object *object = handle.live()
-        cdef bytes raw
-        cdef libbpf.bpf_map *map = NULL
-        if isinstance(name, str):
-            raw = (<str>name).encode("utf-8", "surrogateescape")
-            if b"\0" not in raw:
-                map = libbpf.bpf_object__find_map_by_name(object, raw)
-        if map == NULL:
-            raise _unknown("map", name, self, handle.name)
-        return make_map(handle, map)
-
-    def __iter__(self):
-        cdef Handle handle = self._handle
-        cdef libbpf.bpf_map *map = libbpf.bpf_object__next_map(handle.live(), NULL)
-        while map != NULL:
-            yield libbpf.bpf_map__name(map).decode("utf-8", "surrogateescape")
-            map = libbpf.bpf_object__next_map(handle.live(), map)
-
-    def __len__(self):
-        cdef libbpf.bpf_object *object = (<Handle>self._handle).live()
-        cdef libbpf.bpf_map *map = libbpf.bpf_object__next_map(object, NULL)
-        cdef Py_ssize_t count = 0
-        while map != NULL:
-            count += 1
-            map = libbpf.bpf_object__next_map(object, map)
-        return count
-
-    def __repr__(self):
-        return f"<Maps: {', '.join(self)}>"
-
-
-# Objects
 
 @cython.final
 cdef class Object:
@@ -244,44 +129,20 @@ cdef class Object:
         return libbpf.bpf_object__token_fd(object)
 
     cdef int run(self, bint preparing) except -1:
-        """Prepare or load, without the GIL and with signals blocked: each pending one would interrupt the verifier."""
+        """Prepare or load."""
         cdef Handle handle = self.handle
-        cdef libbpf.bpf_object *object
         cdef str operation = "prepare" if preparing else "load"
-        cdef sigset_t blocked, before
         cdef Call call
-        cdef Verdict *verdict
         cdef int code
         handle.acquire(operation)
         try:
-            handle.require(1 << OPEN if preparing else 1 << OPEN | 1 << PREPARED, operation)
-            if handle.phase == OPEN:
-                handle.check_views(operation)
-                handle.moves += 1
-            object = handle.ptr
-            sigfillset(&blocked)
-            for number in (SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP):
-                sigdelset(&blocked, number)
+            begin_load(handle, operation, preparing)
             enter(&call, <PyObject *>handle)
             call.verbose = handle.verbose
-            call.signals = &before
-            call.blocked = &blocked
             with nogil:
-                pthread_sigmask(SIG_SETMASK, &blocked, &before)
-                code = libbpf.bpf_object__prepare(object) if preparing else libbpf.bpf_object__load(object)
-                pthread_sigmask(SIG_SETMASK, &before, NULL)
+                code = load_object(handle.ptr, &call, preparing)
             leave(&call)
-            handle.phase = FAILED if code < 0 else PREPARED if preparing else LOADED
-            if handle.phase != PREPARED:
-                handle.guard = None
-                handle.kept = None
-            verdict = call.verdicts
-            if verdict != NULL:
-                handle.logs = {}
-            while verdict != NULL:
-                handle.logs[verdict.program.decode("utf-8", "surrogateescape")] = (
-                    verdict.text[:verdict.length].decode("utf-8", "replace"))
-                verdict = verdict.next
+            conclude_load(handle, &call, code, preparing)
         finally:
             handle.release()
         try:
@@ -458,44 +319,8 @@ cdef object wrap(Handle handle, libbpf.bpf_program *program, libbpf.bpf_link *li
                      USDT_LINK if libbpf.bpf_link__fd(link) == 0 else PLAIN_LINK)
 
 
-cdef unsigned char *read_file(const char *path, size_t *size, int *code) noexcept nogil:
-    """The whole file in memory of its own: a mapping would raise SIGBUS if somebody cut the file meanwhile."""
-    cdef int fd = open_fd(path, O_RDONLY | O_CLOEXEC)
-    cdef size_t capacity = 1 << 16
-    cdef size_t length = 0
-    cdef ssize_t got
-    cdef unsigned char *data
-    cdef unsigned char *grown
-    if fd < 0:
-        code[0] = -errno
-        return NULL
-    data = <unsigned char *>malloc(capacity)
-    while data != NULL:
-        got = read(fd, data + length, capacity - length)
-        if got < 0:
-            if errno == EINTR:
-                continue
-            code[0] = -errno
-            free(data)
-            close_fd(fd)
-            return NULL
-        if got == 0:
-            break
-        length += got
-        if length == capacity:
-            capacity *= 4
-            grown = <unsigned char *>realloc(data, capacity)
-            if grown == NULL:
-                free(data)
-            data = grown
-    close_fd(fd)
-    code[0] = 0 if data != NULL else -ENOMEM
-    size[0] = length
-    return data
-
-
 def open(source, *, name=None, handlers=(), pin_root_path=None, kconfig=None, btf_custom_path=None,
-         bint relaxed_maps=False, unsigned int log_level=0, token_path=None):
+         relaxed_maps=False, log_level=0, token_path=None):
     """Open a BPF object from a path (str or PathLike) or from memory (any bytes-like object); return an Object.
 
     - ``name``: for kernel names of internal maps; default the file's name up to its first dot.
@@ -511,101 +336,21 @@ def open(source, *, name=None, handlers=(), pin_root_path=None, kconfig=None, bt
     LibbpfError with a sentence on what is wrong with a malformed file, FileNotFoundError and its kin for the path.
     Source: bpf_object__open_mem(), struct bpf_object_open_opts.
     """
-    cdef bint in_memory = not isinstance(source, (str, _os.PathLike))
-    cdef bytes raw_path = None if in_memory else path_bytes(source)
-    cdef bytes raw_name = None
-    cdef bytes raw_pin = None if pin_root_path is None else path_bytes(pin_root_path)
-    cdef bytes raw_kconfig = None if kconfig is None else name_bytes(kconfig, "kconfig")
-    cdef bytes raw_btf = None if btf_custom_path is None else path_bytes(btf_custom_path)
-    cdef bytes raw_token = None if token_path is None else path_bytes(token_path)
-    cdef libbpf.bpf_object_open_opts opts
-    cdef const char *path = NULL
-    cdef unsigned char *data = NULL
-    cdef size_t size = 0
-    cdef Py_buffer buffer
-    cdef char problem[512]
-    cdef libbpf.bpf_object *ptr = NULL
-    cdef Handle handle
+    cdef Request request = Request(
+        source, name=name, handlers=handlers, pin_root_path=pin_root_path, kconfig=kconfig,
+        btf_custom_path=btf_custom_path, relaxed_maps=relaxed_maps, log_level=log_level, token_path=token_path)
+    cdef Handle handle = request.handle
     cdef Object opened
-    cdef Call call
-    cdef int code = 0
-    cdef bint malformed = False
-
-    if log_level > 7:
-        raise ValueError(f"log_level is 0 to 7, not {log_level}")
-    if name is not None:
-        raw_name = name_bytes(name, "name")
-    elif not in_memory:
-        # As libbpf names an object that it opens from a file.
-        raw_name = raw_path.rpartition(b"/")[2].partition(b".")[0] or b"object"
-    memset(&opts, 0, sizeof(opts))
-    opts.sz = sizeof(opts)
-    opts.relaxed_maps = relaxed_maps
-    opts.kernel_log_level = log_level
-    if raw_name is not None:
-        opts.object_name = raw_name
-    if raw_pin is not None:
-        opts.pin_root_path = raw_pin
-    if raw_kconfig is not None:
-        opts.kconfig = raw_kconfig
-    if raw_btf is not None:
-        opts.btf_custom_path = raw_btf
-    if raw_token is not None:
-        need(1, 4, "token_path")
-        opts.bpf_token_path = raw_token
-
-    handle = Handle.__new__(Handle)
-    handle.name = name if name is not None else "<memory>" if in_memory else _os.fsdecode(raw_path.rpartition(b"/")[2])
-    handle.verbose = log_level != 0
-    subject = handle.name if in_memory else _os.fsdecode(raw_path)
-    begin_open(handle, handlers)
-    if in_memory:
-        try:
-            PyObject_GetBuffer(source, &buffer, PyBUF_SIMPLE)
-        except TypeError:
-            raise TypeError(f"source must be a path or bytes-like, not {type(source).__name__}") from None
-        data = <unsigned char *>buffer.buf
-        size = buffer.len
-    else:
-        path = raw_path
     handle.acquire("open")
-    enter(&call, <PyObject *>handle)
+    enter(&request.job.call, <PyObject *>handle)
     with nogil:
-        if path != NULL:
-            data = read_file(path, &size, &code)
-        if code == 0:
-            code = check_object(data, size, problem, sizeof(problem))
-            malformed = code < 0
-        if code == 0:
-            enter_gate()
-            ptr = libbpf.bpf_object__open_mem(data, size, &opts)
-            if ptr == NULL:
-                code = -errno if errno else -EINVAL
-            leave_gate(handle)
-        if path != NULL:
-            free(data)
-    if in_memory:
-        PyBuffer_Release(&buffer)
-    end_open(handle)
+        open_job(&request.job, handle)
+    leave(&request.job.call)
     handle.release()
-    if ptr == NULL:
-        handle.phase = CLOSED
-        handle.guard = handle.table = None
-        handle.bound = 0
-        if malformed:
-            leave(&call)
-            clear(&call)
-            raise error_class(-code)(-code, problem.decode("utf-8", "replace"), "open", subject)
-        finish(&call, code, "open", subject)
-    handle.ptr = ptr
-    handle.phase = OPEN
-    finish(&call, 0, None, None)
+    request.conclude_open()
     opened = Object.__new__(Object)
     opened.handle = handle
-    opened.source = bytes(source) if in_memory and not isinstance(source, bytes) else source
-    opened.options = {
-        "name": name, "handlers": tuple(handlers), "pin_root_path": pin_root_path, "kconfig": kconfig,
-        "btf_custom_path": btf_custom_path, "relaxed_maps": relaxed_maps, "log_level": log_level, "token_path": token_path,
-    }
+    opened.source = request.source
+    opened.options = request.options
     handle.owner = _ref(opened)
     return opened

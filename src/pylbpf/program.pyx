@@ -27,7 +27,10 @@ cdef enum:
 
 @cython.final
 cdef class FuncInfo:
-    """Where a function begins: ``insn_off`` (index of an instruction) and ``type_id`` (in the object's BTF)."""
+    """Where a function begins: ``insn_off`` (index of an instruction) and ``type_id`` (in the object's BTF).
+
+    struct bpf_func_info of linux/bpf.h.
+    """
 
     cdef readonly unsigned int insn_off, type_id
 
@@ -101,7 +104,7 @@ cdef class Program(Attachable):
 
     @property
     def section(self):
-        """Name of the ELF section, without the leading "?" of one that is not loaded. bpf_program__section_name()."""
+        """Name of the ELF section, without the leading "?". Source: bpf_program__section_name()."""
         return libbpf.bpf_program__section_name(self.live()).decode("utf-8", "surrogateescape")
 
     @property

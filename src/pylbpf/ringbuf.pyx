@@ -325,7 +325,7 @@ cdef class RingBuffer:
         if block.next < block.count:
             return 0
         block.next = block.count = block.used = 0
-        block.limit = min(limit, BLOCK_RECORDS)
+        block.limit = limit if limit < <size_t>BLOCK_RECORDS else <size_t>BLOCK_RECORDS
         with nogil:
             code = libbpf.ring_buffer__consume(self.ptr)
         if code < 0 and code != -ECANCELED:

@@ -1,0 +1,214 @@
+"""Open and load, as they run without the GIL: for one object, or for many at once on threads of their own.
+
+Each has three parts: what needs Python before, the C part, and what needs Python afterwards.
+"""
+import os as _os
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.object cimport PyObject
+cimport cython
+from libc.errno cimport EINTR, EINVAL, ENOMEM, errno
+from libc.signal cimport SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memset, strcpy
+from posix.fcntl cimport O_CLOEXEC, O_RDONLY, open as open_fd
+from posix.signal cimport SIG_SETMASK, sigdelset, sigfillset, sigset_t
+from posix.stat cimport S_ISREG, fstat, struct_stat
+from posix.unistd cimport close as close_fd, read
+
+from .c cimport libbpf
+from .call cimport Call, Verdict, clear, enter, leave, note_missing
+from .elf cimport check_object
+from .errors cimport finish, need
+from .handle cimport CLOSED, FAILED, Handle, LOADED, OPEN, PREPARED
+from .overrides cimport enter_gate, leave_gate
+from .paths cimport name_bytes, path_bytes
+from .registry cimport begin_open, end_open
+
+from .errors import error_class
+
+libbpf.pylbpf_on_missing = note_missing
+
+cdef extern from "<signal.h>" nogil:
+    int pthread_sigmask(int how, const sigset_t *wanted, sigset_t *before)
+
+cdef enum:
+    NOT_AN_OBJECT = 4001        # LIBBPF_ERRNO__FORMAT
+
+
+# Open
+
+cdef unsigned char *read_file(Job *job) noexcept nogil:
+    """The whole file in memory of its own: a mapping would raise SIGBUS if somebody cut the file meanwhile."""
+    cdef int fd = open_fd(job.path, O_RDONLY | O_CLOEXEC)
+    cdef struct_stat status
+    cdef size_t length = 0
+    cdef ssize_t got = 0
+    cdef unsigned char *data = NULL
+    if fd < 0 or fstat(fd, &status) < 0:
+        job.code = -errno
+    elif not S_ISREG(status.st_mode):
+        job.code = -NOT_AN_OBJECT
+        strcpy(job.problem, b"not a regular file")
+    else:
+        data = <unsigned char *>malloc(status.st_size + 1)
+        if data == NULL:
+            job.code = -ENOMEM
+    while data != NULL and length < <size_t>status.st_size:
+        got = read(fd, data + length, status.st_size - length)
+        if got == 0:
+            break
+        if got > 0:
+            length += got
+        elif errno != EINTR:
+            job.code = -errno
+            free(data)
+            data = NULL
+    if fd >= 0:
+        close_fd(fd)
+    job.size = length
+    return data
+
+
+cdef void open_job(Job *job, Handle handle) noexcept nogil:
+    """The C part: job.object or job.code."""
+    cdef unsigned char *own = NULL
+    if job.path != NULL:
+        own = read_file(job)
+        job.data = own
+    if job.code == 0:
+        job.code = check_object(job.data, job.size, job.problem, sizeof(job.problem))
+    if job.code == 0:
+        enter_gate()
+        job.object = libbpf.bpf_object__open_mem(job.data, job.size, &job.opts)
+        if job.object == NULL:
+            job.code = -errno if errno else -EINVAL
+        leave_gate(handle)
+    free(own)
+
+
+@cython.final
+cdef class Request:
+    def __cinit__(self, source, *, name=None, handlers=(), pin_root_path=None, kconfig=None, btf_custom_path=None,
+                  bint relaxed_maps=False, unsigned int log_level=0, token_path=None):
+        cdef bint in_memory = not isinstance(source, (str, _os.PathLike))
+        cdef libbpf.bpf_object_open_opts *opts = &self.job.opts
+        cdef Handle handle
+        cdef bytes raw_path = None if in_memory else path_bytes(source)
+        cdef bytes raw_name = None
+        cdef bytes raw_pin = None if pin_root_path is None else path_bytes(pin_root_path)
+        cdef bytes raw_kconfig = None if kconfig is None else name_bytes(kconfig, "kconfig")
+        cdef bytes raw_btf = None if btf_custom_path is None else path_bytes(btf_custom_path)
+        cdef bytes raw_token = None if token_path is None else path_bytes(token_path)
+        if log_level > 7:
+            raise ValueError(f"log_level is 0 to 7, not {log_level}")
+        if name is not None:
+            raw_name = name_bytes(name, "name")
+        elif not in_memory:
+            # As libbpf names an object that it opens from a file.
+            raw_name = raw_path.rpartition(b"/")[2].partition(b".")[0] or b"object"
+        memset(&self.job, 0, sizeof(Job))
+        opts.sz = sizeof(opts[0])
+        opts.relaxed_maps = relaxed_maps
+        opts.kernel_log_level = log_level
+        if raw_name is not None:
+            opts.object_name = raw_name
+        if raw_pin is not None:
+            opts.pin_root_path = raw_pin
+        if raw_kconfig is not None:
+            opts.kconfig = raw_kconfig
+        if raw_btf is not None:
+            opts.btf_custom_path = raw_btf
+        if raw_token is not None:
+            need(1, 4, "token_path")
+            opts.bpf_token_path = raw_token
+        self.texts = (raw_path, raw_name, raw_pin, raw_kconfig, raw_btf, raw_token)
+        if in_memory:
+            try:
+                PyObject_GetBuffer(source, &self.buffer, PyBUF_SIMPLE)
+            except TypeError:
+                raise TypeError(f"source must be a path or bytes-like, not {type(source).__name__}") from None
+            self.job.data = <const unsigned char *>self.buffer.buf
+            self.job.size = self.buffer.len
+        else:
+            self.job.path = raw_path
+        self.source = bytes(source) if in_memory and not isinstance(source, bytes) else source
+        self.options = {
+            "name": name, "handlers": tuple(handlers), "pin_root_path": pin_root_path, "kconfig": kconfig,
+            "btf_custom_path": btf_custom_path, "relaxed_maps": relaxed_maps, "log_level": log_level,
+            "token_path": token_path,
+        }
+        handle = Handle.__new__(Handle)
+        handle.name = name or ("<memory>" if in_memory else _os.fsdecode(raw_path.rpartition(b"/")[2]))
+        handle.verbose = log_level != 0
+        self.handle = handle
+        self.subject = handle.name if in_memory else _os.fsdecode(raw_path)
+        begin_open(handle, self.options["handlers"])
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.buffer)
+
+    cdef int conclude_open(self) except -1:
+        """After open_job() and leave(): give the handle its object, or raise what went wrong."""
+        cdef Handle handle = self.handle
+        cdef Job *job = &self.job
+        end_open(handle)
+        PyBuffer_Release(&self.buffer)
+        if job.object != NULL:
+            handle.ptr = job.object
+            handle.phase = OPEN
+            return finish(&job.call, 0, None, None)
+        handle.phase = CLOSED
+        handle.guard = handle.table = None
+        handle.bound = 0
+        if job.problem[0]:
+            clear(&job.call)
+            raise error_class(-job.code)(-job.code, job.problem.decode("utf-8", "replace"), "open", self.subject)
+        return finish(&job.call, job.code, "open", self.subject)
+
+
+# Load
+
+cdef int begin_load(Handle handle, str operation, bint preparing) except -1:
+    handle.require(1 << OPEN if preparing else 1 << OPEN | 1 << PREPARED, operation)
+    if handle.phase == OPEN:
+        handle.check_views(operation)
+        handle.moves += 1
+    return 0
+
+
+cdef int load_object(libbpf.bpf_object *object, Call *call, bint preparing) noexcept nogil:
+    """The C part. Signals wait until it is over: each pending one would interrupt the verifier, which libbpf starts
+    anew only a few times."""
+    cdef sigset_t blocked, before
+    cdef int code
+    sigfillset(&blocked)
+    sigdelset(&blocked, SIGABRT)
+    sigdelset(&blocked, SIGBUS)
+    sigdelset(&blocked, SIGFPE)
+    sigdelset(&blocked, SIGILL)
+    sigdelset(&blocked, SIGSEGV)
+    sigdelset(&blocked, SIGTRAP)
+    call.signals = &before
+    call.blocked = &blocked
+    pthread_sigmask(SIG_SETMASK, &blocked, &before)
+    code = libbpf.bpf_object__prepare(object) if preparing else libbpf.bpf_object__load(object)
+    pthread_sigmask(SIG_SETMASK, &before, NULL)
+    call.signals = call.blocked = NULL
+    return code
+
+
+cdef int conclude_load(Handle handle, Call *call, int code, bint preparing) except -1:
+    """After load_object() and leave(): the new phase, and what the verifier said of each program."""
+    cdef Verdict *verdict = call.verdicts
+    handle.phase = FAILED if code < 0 else PREPARED if preparing else LOADED
+    if handle.phase != PREPARED:
+        handle.guard = None
+        handle.kept = None
+    if verdict != NULL:
+        handle.logs = {}
+    while verdict != NULL:
+        handle.logs[verdict.program.decode("utf-8", "surrogateescape")] = (
+            verdict.text[:verdict.length].decode("utf-8", "replace"))
+        verdict = verdict.next
+    return 0
