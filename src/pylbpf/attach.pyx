@@ -10,7 +10,7 @@ from posix.unistd cimport close as close_fd, dup
 
 from .c cimport libbpf
 from .call cimport Call, count, enter, note_missing, statistics
-from .errors cimport fail, finish
+from .errors cimport fail, finish, need
 from .handle cimport Handle, LOADED, PASS, Record
 from .link cimport Kind, Link, PLAIN_LINK, USDT_LINK, make_link
 from .autoattach cimport builtin_attach
@@ -78,7 +78,8 @@ cdef class Attachable:
         """Attach as the section says, or as its handler says.
 
         Return a Link, or a LinkSet where a handler made several. Raises BpfError (EOPNOTSUPP) if the section or the
-        handler has no automatic attach. A handler's attach is called directly; otherwise bpf_program__attach().
+        handler has no automatic attach. Inside a handler's own attach this does what libbpf would do without the
+        handler. A handler's attach is called directly; otherwise bpf_program__attach().
         """
         cdef Handle handle = self.handle
         cdef const Record *record
@@ -88,7 +89,12 @@ cdef class Attachable:
         cdef int code = 0
         cdef bint locked = self.begin("attach")
         record = handle.record_of(program)
-        if record != NULL and record.python_attach != NULL:
+        if record != NULL and record.python_attach != NULL and handle.attaching == program:
+            # From inside the handler's own attach: what would happen without it.
+            enter(&call, <PyObject *>handle)
+            with nogil:
+                code = builtin_attach(program, &link) if record.override else 0
+        elif record != NULL and record.python_attach != NULL:
             try:
                 links = record.python_attach(record, handle, self)
             finally:
@@ -98,9 +104,10 @@ cdef class Attachable:
                 raise BpfError(_errno.EOPNOTSUPP, "its handler returned no link: there is no automatic attach",
                                "attach", str(self))
             return links[0] if len(links) == 1 else LinkSet(links)
-        enter(&call, <PyObject *>handle)
-        with nogil:
-            code = attach_one(program, record, &link)
+        else:
+            enter(&call, <PyObject *>handle)
+            with nogil:
+                code = attach_one(program, record, &link)
         if code == 0 and link == NULL:
             code = -EOPNOTSUPP
         return self.end(&call, link, code, locked, f"section '{self.section}'")
@@ -216,7 +223,7 @@ cdef class Attachable:
         """Attach to an open perf event, a descriptor or an object with fileno().
 
         The descriptor stays the caller's: the link works on a duplicate. ``cookie`` needs kernel 5.15;
-        ``force_ioctl`` attaches without a kernel link. Source: bpf_program__attach_perf_event_opts().
+        ``force_ioctl`` (libbpf 1.2) attaches without a kernel link. Source: bpf_program__attach_perf_event_opts().
         """
         cdef int number = fd if isinstance(fd, int) else fd.fileno()
         cdef int own
@@ -226,6 +233,8 @@ cdef class Attachable:
         cdef int code = 0
         if number < 0:
             raise ValueError(f"{number} is not a file descriptor")
+        if force_ioctl:
+            need(1, 2, "force_ioctl")
         # The link closes its descriptor, but only if attaching succeeds.
         own = duplicate_fd(number)
         cdef bint locked
@@ -371,7 +380,7 @@ cdef int attach_one(libbpf.bpf_program *program, const Record *record, libbpf.bp
         return code
     if record.attach != NULL:
         code = record.attach(program, record.cookie, link)
-    if record.attach == NULL or code == PASS:
+    if record.attach == NULL or (code == PASS and record.passes):
         # The handler leaves attaching to libbpf, which has a way only for sections of its own.
         return builtin_attach(program, link) if record.override else 0
     count(&statistics().attach)

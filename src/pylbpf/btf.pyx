@@ -21,6 +21,8 @@ cdef class Btf:
         return self.ptr
 
     def __repr__(self):
+        if not self.handle.usable():
+            return f"<Btf of {self.handle.name}: closed>"
         return f"<Btf of {self.handle.name}: {len(self)} types>"
 
     def __len__(self):

@@ -8,6 +8,7 @@ cdef struct Verdict:
     char *program
     char *text
     size_t length
+    bint rejected
     Verdict *next
 
 
@@ -43,4 +44,5 @@ cdef void clear(Call *call) noexcept
 cdef void keep_error(Call *call, object error) noexcept
 cdef void note_missing(const char *name, const char *since) noexcept nogil
 cdef void add_line(Call *call, const char *text, size_t length) noexcept nogil
-cdef void add_verdict(Call *call, const char *program, size_t program_length, const char *text, size_t length) noexcept nogil
+cdef void add_verdict(Call *call, const char *program, size_t program_length, const char *text, size_t length,
+                      bint rejected) noexcept nogil

@@ -113,13 +113,15 @@ cdef char *duplicate(const char *text, size_t length) noexcept nogil:
     return copy
 
 
-cdef void add_verdict(Call *call, const char *program, size_t program_length, const char *text, size_t length) noexcept nogil:
+cdef void add_verdict(Call *call, const char *program, size_t program_length, const char *text, size_t length,
+                      bint rejected) noexcept nogil:
     cdef Verdict *verdict = <Verdict *>malloc(sizeof(Verdict))
     if verdict == NULL:
         return
     verdict.program = duplicate(program, program_length)
     verdict.text = duplicate(text, length)
     verdict.length = length
+    verdict.rejected = rejected
     verdict.next = NULL
     if verdict.program == NULL or verdict.text == NULL:
         free(verdict.program)

@@ -26,8 +26,11 @@ class Programs(_Mapping):
         cdef bytes raw
         cdef libbpf.bpf_program *program = NULL
         if isinstance(name, str):
-            raw = (<str>name).encode("utf-8", "surrogateescape")
-            if b"\0" not in raw:
+            try:
+                raw = (<str>name).encode("utf-8", "surrogateescape")
+            except UnicodeEncodeError:
+                raw = b""
+            if raw and b"\0" not in raw:
                 program = libbpf.bpf_object__find_program_by_name(object, raw)
         if program == NULL:
             raise _unknown("program", name, self, handle.name)
@@ -63,7 +66,7 @@ class Programs(_Mapping):
             yield program.name, program
 
     def __repr__(self):
-        return f"<Programs: {', '.join(self)}>"
+        return f"<Programs: {', '.join(self) if (<Handle>self._handle).usable() else 'closed'}>"
 
 
 class Maps(_Mapping):
@@ -78,8 +81,11 @@ class Maps(_Mapping):
         cdef bytes raw
         cdef libbpf.bpf_map *map = NULL
         if isinstance(name, str):
-            raw = (<str>name).encode("utf-8", "surrogateescape")
-            if b"\0" not in raw:
+            try:
+                raw = (<str>name).encode("utf-8", "surrogateescape")
+            except UnicodeEncodeError:
+                raw = b""
+            if raw and b"\0" not in raw:
                 map = libbpf.bpf_object__find_map_by_name(object, raw)
         if map == NULL:
             raise _unknown("map", name, self, handle.name)
@@ -102,4 +108,4 @@ class Maps(_Mapping):
         return count
 
     def __repr__(self):
-        return f"<Maps: {', '.join(self)}>"
+        return f"<Maps: {', '.join(self) if (<Handle>self._handle).usable() else 'closed'}>"

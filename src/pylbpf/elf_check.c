@@ -1,10 +1,10 @@
 /*
- * libbpf and libelf were not written for hostile input: a truncated, bit-flipped or forged object can make them read and
- * write out of bounds, loop or divide by zero. This looks at every object first.
+ * libbpf and libelf were not written for hostile input: a truncated, bit-flipped or forged object can make them read
+ * and write out of bounds, loop or divide by zero. This looks at every object first.
  *
  * What libbpf, in every version since 1.1, notices by itself and refuses in good order is refused here only where that
- * makes a better sentence. What it opens must pass, so where it shrugs (debug sections, BTF that nothing needs) we do too.
- * Each check beyond the plain bounds names the function of libbpf that relies on it without asking.
+ * makes a better sentence. What it opens must pass, so where it shrugs (debug sections, BTF that nothing needs) so do
+ * we. Each check beyond the plain bounds names the function of libbpf that relies on it without asking.
  *
  * Headers and tables are read once, instructions and debug information never.
  */
@@ -30,6 +30,8 @@ enum {
 	MAX_CHAIN = 256,              /* typedefs, qualifiers and array dimensions in a row */
 	MAX_RESOLVE = 32,             /* where btf__resolve_size() gives up */
 	MAX_KCONFIG = 1 << 20,        /* bytes of one __kconfig variable; the kernel's strings end at 4096 */
+	MAX_ACCESS = 1024,            /* characters of "0:1:2"; libbpf stops at 64 numbers */
+	MAX_MEMBERS = 1024,           /* of what describes a map or is a struct_ops map */
 	MAX_SUBPROGRAMS = 1 << 14,    /* the kernel allows 256 in a program; libbpf calls itself for each */
 	MAP_TYPE_STRUCT_OPS = 26,
 	FEW_TYPES = 1500,             /* need no allocation */
@@ -176,7 +178,7 @@ static int check_section_table(struct object *o)
 		return fail(o, "section names are in section %zu, there are %zu sections", names, o->count);
 
 	struct section s = section(o, names);
-	if (s.type != SHT_STRTAB || s.flags & SHF_COMPRESSED || !s.size || s.offset > o->size ||
+	if (s.type != SHT_STRTAB || !s.size || s.offset > o->size ||
 	    s.size > o->size - s.offset)
 		return fail(o, "section %zu does not hold the section names", names);
 	o->names = (const char *)o->data + s.offset;
@@ -230,6 +232,9 @@ static int check_sections(struct object *o)
 			o->symtab = i;
 		}
 		const char *name = o->names + s.name;
+		/* libelf takes the first bytes for a header, and turns them round in a file of the other byte order */
+		if (s.flags & SHF_COMPRESSED && !starts(name, ".debug"))
+			return fail(o, "section %zu (%.40s) is compressed", i, name);
 		if (name[0] == '.' || name[0] == '?') {
 			int err = note_name(o, &s, i, name);
 			if (err)
@@ -241,22 +246,21 @@ static int check_sections(struct object *o)
 
 /* ---------------------------------------------------------------- symbols */
 
-static int check_function(struct object *o, uint64_t index, const char *name, uint64_t value, uint64_t size, size_t in)
+static inline int
+check_function(struct object *o, const char *name, uint64_t value, uint64_t size, const struct section *in)
 {
-	struct section s = section(o, in);
+	const char *where = o->names + in->name;
 
 	/* bpf_object__add_programs() of 1.1: the sum may overflow */
-	if (value > s.size || size > s.size - value)
-		return fail(o, "function '%.60s' (symbol %llu), %llu bytes from byte %llu on, ends behind the %llu bytes of section %zu (%.40s)",
-			    name, (unsigned long long)index, (unsigned long long)size, (unsigned long long)value,
-			    (unsigned long long)s.size, in, name_of(o, in));
+	if (value > in->size || size > in->size - value)
+		return fail(o, "function '%.60s', %llu bytes from byte %llu on, ends behind the %llu of section %.40s",
+			    name, (unsigned long long)size, (unsigned long long)value, (unsigned long long)in->size, where);
 	if (!size || size % INSN || value % INSN)
-		return fail(o, "function '%.60s' (symbol %llu) does not consist of whole instructions: %llu bytes from byte %llu on",
-			    name, (unsigned long long)index, (unsigned long long)size, (unsigned long long)value);
-	/* bpf_object__relocate_data(), bpf_core_patch_insn(), bpf_prog_compute_hash(): the second slot is taken for granted */
-	if (o->data[s.offset + value + size - INSN] == LDIMM64)
-		return fail(o, "function '%.60s' (symbol %llu) ends in the middle of a 64-bit load",
-			    name, (unsigned long long)index);
+		return fail(o, "function '%.60s' in section %.40s is not made of whole instructions: "
+			    "%llu bytes from byte %llu on", name, where, (unsigned long long)size, (unsigned long long)value);
+	/* bpf_object__relocate_data() and bpf_core_patch_insn() take the second slot for granted */
+	if (o->data[in->offset + value + size - INSN] == LDIMM64)
+		return fail(o, "function '%.60s' in section %.40s ends in the middle of a 64-bit load", name, where);
 	return 0;
 }
 
@@ -270,63 +274,59 @@ static int check_symbols(struct object *o)
 	if (!table.link || table.link >= o->count)
 		return fail(o, "symbol names are in section %u, there are %zu sections", table.link, o->count);
 
-	struct section names = section(o, table.link);
-	if (names.type != SHT_STRTAB || names.flags & SHF_COMPRESSED || !names.size ||
-	    o->data[names.offset + names.size - 1])
+	struct section names = section(o, table.link), in = {.type = SHT_NULL};
+	if (names.type != SHT_STRTAB || !names.size || o->data[names.offset + names.size - 1])
 		return fail(o, "section %u (%.40s) does not hold symbol names", table.link, name_of(o, table.link));
-
 	if (!table.size)
 		return 0;
 
 	const char *strings = (const char *)o->data + names.offset;
 	const uint8_t *at = o->data + table.offset;
 	uint64_t code = 0, subprograms = 0;
+	uint16_t current = 0;
+	bool is_text = false;
 
 	o->symbols = table.size / sizeof(Elf64_Sym);
 	for (uint64_t i = 0; i < o->symbols; i++, at += sizeof(Elf64_Sym)) {
 		uint32_t name = FIELD(Elf64_Sym, 32, at, st_name, o->swap);
-		uint16_t in = FIELD(Elf64_Sym, 16, at, st_shndx, o->swap);
-		uint8_t info = at[offsetof(Elf64_Sym, st_info)];
+		uint16_t index = FIELD(Elf64_Sym, 16, at, st_shndx, o->swap);
+		uint64_t value = FIELD(Elf64_Sym, 64, at, st_value, o->swap);
+		uint64_t size = FIELD(Elf64_Sym, 64, at, st_size, o->swap);
+		int type = ELF64_ST_TYPE(at[offsetof(Elf64_Sym, st_info)]), err;
 
 		if (name >= names.size)
 			return fail(o, "the name of symbol %llu is at byte %u of %llu of names",
 				    (unsigned long long)i, name, (unsigned long long)names.size);
-		if (in >= o->count && in < SHN_LORESERVE)
-			return fail(o, "symbol %llu ('%.60s') is in section %u, there are %zu sections",
-				    (unsigned long long)i, strings + name, in, o->count);
-		if (in == SHN_UNDEF) {
-			o->externs += ELF64_ST_TYPE(info) == STT_NOTYPE;
+		/* btf_fixup_datasec() looks for the name only; init_struct_ops_maps() adds offset and size in 32 bits */
+		if (type == STT_OBJECT && o->struct_ops && value > INT32_MAX)
+			return fail(o, "symbol %llu ('%.60s') is at byte %llu of section %u",
+				    (unsigned long long)i, strings + name, (unsigned long long)value, index);
+		if (index == SHN_UNDEF) {
+			o->externs += type == STT_NOTYPE;
 			continue;
 		}
-		if (in >= SHN_LORESERVE && in >= o->count)
-			continue;
-
-		uint64_t value = FIELD(Elf64_Sym, 64, at, st_value, o->swap);
-		uint64_t size = FIELD(Elf64_Sym, 64, at, st_size, o->swap);
-		struct section s;
-		switch (ELF64_ST_TYPE(info)) {
-		case STT_FUNC:
-			s = section(o, in);
-			if (!is_code(&s))
-				break;
-			int err = check_function(o, i, strings + name, value, size, in);
-			if (err)
+		if (index >= o->count) {
+			if (index >= SHN_LORESERVE)
+				continue;
+			return fail(o, "symbol %llu ('%.60s') is in section %u, there are %zu sections",
+				    (unsigned long long)i, strings + name, index, o->count);
+		}
+		if (index != current) {
+			in = section(o, current = index);
+			const char *where = o->names + in.name;
+			is_text = where[0] == '.' && strcmp(where, ".text") == 0;
+		}
+		if (type == STT_FUNC && is_code(&in)) {
+			if ((err = check_function(o, strings + name, value, size, &in)))
 				return err;
 			code += size;
-			subprograms += strcmp(name_of(o, in), ".text") == 0;
-			break;
-		case STT_OBJECT:
-			/* init_struct_ops_maps(): offset + size in 32 bits */
-			if (o->struct_ops && value > INT32_MAX)
-				return fail(o, "symbol %llu ('%.60s') is at byte %llu of section %u",
-					    (unsigned long long)i, strings + name, (unsigned long long)value, in);
-			break;
+			subprograms += is_text;
 		}
 		/* create_jt_map(): offset + size in 32 bits */
-		if (in == o->jumptables && (value > section(o, in).size || size > section(o, in).size - value))
-			return fail(o, "symbol %llu ('%.60s'), %llu bytes from byte %llu on, ends behind the %llu bytes of section %u (.jumptables)",
-				    (unsigned long long)i, strings + name, (unsigned long long)size,
-				    (unsigned long long)value, (unsigned long long)section(o, in).size, in);
+		if (index == o->jumptables && (value > in.size || size > in.size - value))
+			return fail(o, "symbol %llu ('%.60s'), %llu bytes from byte %llu on, ends behind the %llu "
+				    "of section %u (.jumptables)", (unsigned long long)i, strings + name, (unsigned long long)size,
+				    (unsigned long long)value, (unsigned long long)in.size, index);
 	}
 	if (code > MAX_CODE)
 		return fail(o, "its %llu symbols make functions of %llu bytes altogether",
@@ -359,7 +359,7 @@ static int check_relocations(struct object *o, size_t index)
 		return fail(o, "section %zu (%.40s) relocates section %u, there are %zu sections", index, name, s.info, o->count);
 
 	struct section target = section(o, s.info);
-	if (!(target.flags & SHF_EXECINSTR) && s.info != o->maps && !is_struct_ops(name_of(o, s.info)))
+	if (!s.info || !(target.flags & SHF_EXECINSTR || s.info == o->maps || is_struct_ops(name_of(o, s.info))))
 		return 0;
 	if (target.type == SHT_NOBITS)
 		return fail(o, "section %zu (%.40s) relocates section %u (%.40s), which has no data",
@@ -391,6 +391,7 @@ enum kind {
 #define BIT(kind) (1u << (kind))
 #define MODIFIERS (BIT(TYPEDEF) | BIT(VOLATILE) | BIT(CONST) | BIT(RESTRICT) | BIT(TYPE_TAG))
 #define CHAINS (MODIFIERS | BIT(ARRAY))
+#define SIZED (BIT(INT) | BIT(STRUCT) | BIT(UNION) | BIT(ENUM) | BIT(ENUM64) | BIT(FLOAT) | BIT(DATASEC))
 
 /* What follows the 12 bytes of a type, and where names and types stand in it. */
 static const struct layout {
@@ -502,7 +503,7 @@ static int64_t size_of(const struct types *t, uint32_t id, uint32_t *base)
 			*base = id;
 			if (kind == PTR)
 				size = 8;
-			else if ((BIT(INT) | BIT(STRUCT) | BIT(UNION) | BIT(ENUM) | BIT(ENUM64) | BIT(FLOAT) | BIT(DATASEC)) & BIT(kind))
+			else if (SIZED & BIT(kind))
 				size = u32(at + 8, t->swap);
 			else
 				return -1;
@@ -520,16 +521,20 @@ static int check_map(struct object *o, const struct types *t, uint32_t var)
 {
 	uint32_t definition = base_of(t, referred(t, var));
 	const uint8_t *at = type_at(t, definition), *member = at + 12;
+	uint32_t members = u32(at + 4, t->swap) & 0xffff;
 
 	if (kind_at(t, definition) != STRUCT)
 		return 0;
-	for (uint32_t left = u32(at + 4, t->swap) & 0xffff; left; left--, member += 12) {
+	if (members > MAX_MEMBERS)
+		return fail(o, "map '%.60s' in .maps is described by %u members", type_name(t, var), members);
+	for (; members; members--, member += 12) {
 		uint32_t id = base_of(t, u32(member + 4, t->swap));
 		if (kind_at(t, id) != PTR || kind_at(t, id = referred(t, id)) != ARRAY)
 			continue;
 		if (u32(type_at(t, id) + 20, t->swap) == MAP_TYPE_STRUCT_OPS &&
 		    strcmp(t->strings + u32(member, t->swap), "type") == 0)
-			return fail(o, "map '%.60s' in .maps has the type STRUCT_OPS, which only .struct_ops can have", type_name(t, var));
+			return fail(o, "map '%.60s' in .maps has the type STRUCT_OPS, which only .struct_ops can have",
+				    type_name(t, var));
 	}
 	return 0;
 }
@@ -562,8 +567,9 @@ static int check_struct_ops(struct object *o, const struct types *t, uint32_t va
 
 	if (kind_of(info) != STRUCT)
 		return 0;
-	if (offset > INT32_MAX || size > INT32_MAX)
-		return fail(o, "struct_ops variable '%.60s' (BTF type %u) has %u bytes from byte %u on", type_name(t, var), var, size, offset);
+	if (offset > INT32_MAX || size > INT32_MAX || (info & 0xffff) > MAX_MEMBERS)
+		return fail(o, "struct_ops variable '%.60s' (BTF type %u) has %u bytes from byte %u on and %u members",
+			    type_name(t, var), var, size, offset, info & 0xffff);
 	for (uint32_t left = info & 0xffff; left; left--, member += 12) {
 		uint32_t bits = u32(member + 8, t->swap);
 		int64_t length = size_of(t, u32(member + 4, t->swap), &base);
@@ -675,14 +681,15 @@ static int dropped(struct object *o, bool *usable, const char *why)
 	return 0;
 }
 
-/* `ids` has room for two numbers for each type: the first half says where it begins, the second which to look at again,
- * from its left end chains of types, which others are going to follow, and from its right end all else. */
+/* `ids` has room for two numbers for each type: the first half says where it begins, the second which to look at
+ * again, from its left end chains of types, which others are going to follow, and from its right end all else. */
 static inline __attribute__((always_inline)) int
-check_types(struct object *o, struct types *t, uint32_t length, uint32_t *ids, uint32_t capacity, bool *usable, bool swap)
+check_types(struct object *o, struct types *t, uint32_t length, uint32_t *ids, uint32_t capacity, bool *usable,
+	    bool swap)
 {
 	const uint8_t *at = t->at, *end = at + length;
 	uint32_t *chains = ids + capacity, *chain = chains, *others = chains + capacity, *other = others;
-	uint32_t largest_name = 0, largest_id = 0;
+	uint32_t count = 0, largest_name = 0, largest_id = 0;
 	int err;
 
 	while (at < end) {
@@ -696,12 +703,20 @@ check_types(struct object *o, struct types *t, uint32_t length, uint32_t *ids, u
 		}
 		if (kind == UNKNOWN || !(at = pass(type, end, swap, &largest_name, &largest_id)))
 			return dropped(o, usable, ".BTF has a type that is cut off or of no kind");
-		ids[t->count++] = type - t->at;
-		if (CHAINS & BIT(kind))
-			*chain++ = t->count;
-		else if (kind == FUNC || kind == DATASEC || ((kind == STRUCT || kind == UNION) && info >> 31))
-			*--other = t->count;
+		ids[count++] = type - t->at;
+		if ((CHAINS | BIT(FUNC)) & BIT(kind)) {
+			/* Most often it refers to one that is known already, and right, or harmless. */
+			uint32_t next = u32(type + (kind == ARRAY ? 12 : 8), swap);
+			uint32_t known = next - 1 < count ? BIT(kind_of(u32(t->at + ids[next - 1] + 4, swap))) : 0;
+			if (kind == FUNC && !(known & BIT(FUNC_PROTO)))
+				*--other = count;
+			else if (kind != FUNC && (!known || known & CHAINS))
+				*chain++ = count;
+		} else if (kind == DATASEC || (info >> 31 && (kind == STRUCT || kind == UNION))) {
+			*--other = count;
+		}
 	}
+	t->count = count;
 	if (largest_name >= t->string_size || largest_id > t->count)
 		return say_which(o, t, end);
 	while (chain > chains)
@@ -718,12 +733,14 @@ check_types(struct object *o, struct types *t, uint32_t length, uint32_t *ids, u
 /* bpf_core_parse_spec() reads signed numbers and compares them with upper bounds only. */
 static bool harmless_access(const char *text)
 {
-	for (int digits = 0; *text; text++) {
-		digits = *text >= '0' && *text <= '9' ? digits + 1 : 0;
-		if (*text == '-' || digits > 9)
+	int digits = 0, length = 0;
+
+	for (; text[length] && length < MAX_ACCESS; length++) {
+		digits = text[length] >= '0' && text[length] <= '9' ? digits + 1 : 0;
+		if (text[length] == '-' || digits > 9)
 			return false;
 	}
-	return true;
+	return length < MAX_ACCESS;
 }
 
 static int check_records(struct object *o, const struct types *t, const char *what, const uint8_t *at, uint32_t length,
@@ -796,7 +813,8 @@ static int check_btf_ext(struct object *o, const struct types *t)
 			return err;
 		/* btf_ext_bswap_info(): what is swapped twice is no longer what was checked */
 		for (int j = 0; swap && j < i; j++)
-			if (spans[j][1] && offset < (uint64_t)spans[j][0] + spans[j][1] && spans[j][0] < (uint64_t)offset + length)
+			if (spans[j][1] && offset < (uint64_t)spans[j][0] + spans[j][1] &&
+			    spans[j][0] < (uint64_t)offset + length)
 				return fail(o, "the %s and %s of .BTF.ext overlap", what[j], what[i]);
 	}
 	return 0;

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-/* 0 if it can, else -LIBBPF_ERRNO__FORMAT or -LIBBPF_ERRNO__ENDIAN and a sentence in `problem` that says what is wrong. */
+/* 0 if it can, else -LIBBPF_ERRNO__FORMAT or -LIBBPF_ERRNO__ENDIAN, and in `problem` a sentence about what is wrong. */
 int pylbpf_check_object(const unsigned char *data, size_t size, char *problem, size_t room);
 
 #endif

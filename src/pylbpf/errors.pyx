@@ -143,7 +143,7 @@ cdef int raise_failure(Call *call, long code, str operation, object subject) exc
         raise <object>call.error
     if call.missing != NULL:
         lacks(call.missing, call.since, subject)
-    if call.last != NULL:
+    if call.last != NULL and call.last.rejected:
         raise verifier_error(number, call.last, operation, subject)
     log = call.lines[:call.length].decode("utf-8", "replace") if call.length else ""
     raise error_class(number)(number, message_of(number), operation, describe(subject), log)

@@ -32,6 +32,7 @@ cdef struct Record:
     bint override           # it can match sections that libbpf knows
     bint catch_all          # it is for what nothing else matches
     bint prepares           # its prepare_load must not get lost
+    bint passes             # its functions may answer PASS
 
 cdef struct Rules:
     # What an object is matched against when it is opened, in order of precedence.
@@ -64,6 +65,8 @@ cdef class Handle:
     cdef dict rings                 # likewise, closed after the links
     cdef dict logs                  # program name -> verifier log
     cdef dict ifindexes             # program name -> ifindex, which libbpf does not tell
+    cdef bint loading               # from the relocation of instructions on, until the load has ended
+    cdef libbpf.bpf_program *attaching  # whose attach callback runs now, or NULL
     cdef bint verbose               # some program wants its verifier log of success
     cdef list kept                  # what a callback pointed libbpf to, until the load ends
     cdef libbpf.bpf_program *preparing  # whose prepare_load callback runs now, or NULL,
@@ -74,11 +77,14 @@ cdef class Handle:
     cdef object __weakref__
 
     cdef libbpf.bpf_object *live(self) except NULL
+    cdef bint usable(self) noexcept
     cdef int check_alive(self) except -1
     cdef int check_views(self, str operation) except -1
+    cdef Phase now(self) noexcept
     cdef int require(self, int phases, str operation) except -1
     cdef bint acquire(self, str operation) except -1
     cdef bint enter(self, str operation) except -1
+    cdef int settle(self) except -1
     cdef void release(self) noexcept
     cdef int bind(self, libbpf.bpf_program *program, const Record *record) noexcept nogil
     cdef const Record *record_of(self, const libbpf.bpf_program *program) noexcept nogil

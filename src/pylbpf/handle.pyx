@@ -79,6 +79,10 @@ cdef class Handle:
             leave(&call)
             clear(&call)
 
+    cdef bint usable(self) noexcept:
+        """Whether it can be asked for anything: neither closed nor another process's."""
+        return self.phase != CLOSED and self.generation == _forks
+
     cdef int check_alive(self) except -1:
         if self.phase == CLOSED:
             raise ValueError(f"{self.name} is closed")
@@ -97,12 +101,16 @@ cdef class Handle:
             raise BufferError(f"cannot {operation} {self.name}: {self.exports} views of its instructions are in use")
         return 0
 
+    cdef Phase now(self) noexcept:
+        """The phase; in the middle of a load what prepare() does is done."""
+        return PREPARED if self.loading and self.phase == OPEN else self.phase
+
     cdef int require(self, int phases, str operation) except -1:
         """Raise unless the phase is one of `phases`, a sum of 1 << phase."""
         self.check_alive()
-        if not phases & (1 << self.phase):
+        if not phases & (1 << self.now()):
             expected = " or ".join(PHASES[phase] for phase in range(CLOSED) if phases & (1 << phase))
-            raise StateError(_errno.EINVAL, f"the object is {PHASES[self.phase]}, it must be {expected}", operation, self.name)
+            raise StateError(_errno.EINVAL, f"the object is {PHASES[self.now()]}, it must be {expected}", operation, self.name)
         return 0
 
     cdef bint acquire(self, str operation) except -1:
@@ -127,6 +135,13 @@ cdef class Handle:
             self.check_alive()
             return False
         return self.acquire(operation)
+
+    cdef int settle(self) except -1:
+        """Wait until a load on another thread, which moves instructions, is over."""
+        if self.loading and self.holder != PyThread_get_thread_ident():
+            self.acquire("look into")
+            self.release()
+        return 0
 
     cdef void release(self) noexcept:
         self.holder = 0

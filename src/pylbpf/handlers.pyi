@@ -1,9 +1,6 @@
 from collections.abc import Iterable
-from typing import Any, ClassVar, final
+from typing import Any, final
 
-from typing_extensions import Self
-
-from .enums import AttachType, ProgramType
 from .link import Link
 from .loadopts import LoadOpts
 from .program import Program
@@ -53,45 +50,3 @@ class NativeHandler(ProgramHandler):
     ) -> None: ...
     @property
     def functions(self) -> tuple[_Function, _Function, _Function]: ...
-
-@final
-class Registration:
-    @property
-    def handler(self) -> ProgramHandler: ...
-    @property
-    def active(self) -> bool: ...
-    def unregister(self) -> None: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(self, *_: object) -> None: ...
-
-def register(handler: ProgramHandler) -> Registration: ...
-def handlers() -> tuple[ProgramHandler, ...]: ...
-
-class SectionInfo:
-    name: str
-    program_type: ProgramType
-    expected_attach_type: AttachType
-    handler: ProgramHandler | None
-    builtin: bool
-    def __init__(
-        self,
-        name: str,
-        program_type: ProgramType,
-        expected_attach_type: AttachType,
-        handler: ProgramHandler | None,
-        builtin: bool,
-    ) -> None: ...
-
-def section_info(name: str) -> SectionInfo | None: ...
-
-class HandlerStats:
-    __hash__: ClassVar[None]  # type: ignore[assignment]
-    setup: int
-    prepare_load: int
-    attach: int
-    gil_acquired: int
-    def __init__(self, setup: int, prepare_load: int, attach: int, gil_acquired: int) -> None: ...
-    def __sub__(self, other: HandlerStats) -> HandlerStats: ...
-    def __eq__(self, other: object) -> bool: ...
-
-def handler_stats() -> HandlerStats: ...

@@ -5,7 +5,7 @@ cimport cython
 
 from .c cimport bpf, libbpf
 from .handle cimport PASS, Record
-from .paths cimport name_bytes
+from .paths cimport name_bytes, number_of
 from .trampolines cimport attach_in_python
 
 cdef enum:
@@ -65,7 +65,8 @@ cdef class ProgramHandler:
     def attach(self, program):
         """Called by Program.attach() and Object.attach(); return a Link, several, or None for no automatic attach.
 
-        If it raises, the links that it made are destroyed.
+        ``program.attach()`` in here attaches as libbpf would without the handler. If it raises, the links that it
+        made are destroyed.
         """
 
     def __repr__(self):
@@ -152,8 +153,9 @@ cdef class NativeHandler(ProgramHandler):
     """A handler whose callbacks are C functions with libbpf's own signatures, called without the GIL.
 
     ``setup``, ``prepare_load`` and ``attach`` are given as PyCapsule, ctypes or cffi function pointer, numba cfunc or
-    address, and are kept alive in ``functions``; ``cookie`` is the C ``long`` they get. The rest is as for ProgramHandler. Signatures
-    and rules are in pylbpf/handler.h. A pointer to anything but such a function crashes the process, as in C.
+    address, and are kept alive in ``functions``; ``cookie`` is the C ``long`` they get. The rest is as for
+    ProgramHandler. Signatures and rules are in pylbpf/handler.h. A pointer to anything but such a function crashes the
+    process, as in C.
     """
 
     cdef readonly object functions
@@ -192,14 +194,6 @@ cdef bint overrides(object handler, str method):
     return getattr(type(handler), method) is not getattr(ProgramHandler, method)
 
 
-cdef unsigned int number_of(object value, str what) except? 0xffffffff:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{what} must be a number or a member of its enum, not {type(value).__name__}")
-    if not 0 <= value < 1 << 32:
-        raise ValueError(f"{what} {value} does not fit 32 bits")
-    return value
-
-
 cdef int describe(object handler, Record *record) except -1:
     """Fill a record, all zero, with what a handler declares and which of its methods are to be called."""
     section = check_section(handler.section)
@@ -224,6 +218,7 @@ cdef int describe(object handler, Record *record) except -1:
         record.prepare_load = virtual_prepare_load
         record.attach = virtual_attach
         record.cookie = <long><PyObject *>handler
+        record.passes = True
         record.python_setup = overrides(handler, "setup")
         record.python_prepare_load = overrides(handler, "prepare_load")
         if overrides(handler, "attach"):

@@ -51,6 +51,7 @@ cdef class Insn:
 
 
 @cython.final
+@cython.no_gc_clear     # the collector must not take the handle while a buffer is out: its release counts down there
 cdef class Insns:
     """A program's instructions as a sequence of Insn and as a buffer, with no copy.
 
@@ -74,6 +75,7 @@ cdef class Insns:
         if self.program == NULL:
             raise ValueError("this view was lent to a prepare_load callback, which has returned")
         self.handle.check_alive()
+        self.handle.settle()
         if self.moves != self.handle.moves:
             raise ValueError(f"the instructions have moved since this view was taken; {self.handle.name} is now "
                              f"{phase_name(self.handle.phase)}")

@@ -5,14 +5,14 @@ from _weakref import ref as _ref
 
 from cpython.object cimport PyObject
 cimport cython
-from libc.errno cimport errno
+from libc.errno cimport EINVAL, errno
 from posix.unistd cimport close as close_fd
 
 from .c cimport libbpf
 from .call cimport Call, enter
-from .errors cimport finish
+from .errors cimport fail, finish
 from .handle cimport Handle, fork_generation
-from .paths cimport path_bytes
+from .paths cimport is_of_kind, path_bytes
 
 from .errors import NotSupported, StateError
 
@@ -36,10 +36,13 @@ cdef class Link:
 
     def __del__(self):
         if self.ptr != NULL:
-            if self.generation == fork_generation():
-                text = repr(self)
-                PyErr_ResourceWarning(self, 1, b"%U was never closed", <PyObject *>text)
-            self.release("destroy")
+            try:
+                if self.generation == fork_generation():
+                    text = repr(self)
+                    PyErr_ResourceWarning(self, 1, b"%U was never closed", <PyObject *>text)
+            finally:
+                # Also where warnings are errors.
+                self.release("destroy")
 
     def __repr__(self):
         state = "closed" if self.ptr == NULL else "attached"
@@ -189,6 +192,9 @@ cdef class Link:
             if ptr == NULL:
                 code = -errno
         finish(&call, code, "open link", path)
+        if not is_of_kind(libbpf.bpf_link__fd(ptr), "link"):
+            libbpf.bpf_link__destroy(ptr)
+            fail(EINVAL, "open link", f"{path}, which is not a link")
         return make_link(ptr, None, f"pinned at {path}", PLAIN_LINK)
 
 

@@ -6,6 +6,7 @@ cimport cython
 from .c cimport bpf, uapi
 from .errors cimport lacks
 from .handle cimport Handle
+from .paths cimport number_of
 
 cdef extern from "Python.h":
     int PyObject_GenericSetAttr(object owner, object name, object value) except -1
@@ -66,7 +67,7 @@ cdef class LoadOpts:
 
     @expected_attach_type.setter
     def expected_attach_type(self, value):
-        cdef unsigned int number = int(value)
+        cdef unsigned int number = number_of(value, "expected_attach_type")
         self.live().expected_attach_type = <uapi.bpf_attach_type>number
 
     @property
@@ -104,7 +105,7 @@ cdef class LoadOpts:
 
     @prog_flags.setter
     def prog_flags(self, value):
-        cdef unsigned int number = int(value)
+        cdef unsigned int number = number_of(value, "prog_flags")
         self.live().prog_flags = number
 
     @property

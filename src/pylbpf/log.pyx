@@ -23,7 +23,7 @@ cdef const char *LOG_BEGIN = b"-- BEGIN PROG LOAD LOG --\n"
 cdef const char *LOG_END = b"-- END PROG LOAD LOG --"
 
 
-cdef bint take_verdict(Call *call, const char *line) noexcept nogil:
+cdef bint take_verdict(Call *call, const char *line, bint rejected) noexcept nogil:
     """Keep a verifier log, which comes as: prog 'NAME': -- BEGIN PROG LOAD LOG -- ... -- END PROG LOAD LOG --."""
     cdef const char *begin = strstr(line, LOG_BEGIN)
     cdef const char *name = strchr(line, 39)      # an apostrophe
@@ -44,7 +44,7 @@ cdef bint take_verdict(Call *call, const char *line) noexcept nogil:
             break
     if memcmp(end, LOG_END, strlen(LOG_END)) != 0:
         end = begin + rest
-    add_verdict(call, name, name_end - name, begin, end - begin)
+    add_verdict(call, name, name_end - name, begin, end - begin, rejected)
     return True
 
 
@@ -81,7 +81,7 @@ cdef int on_print(libbpf.libbpf_print_level level, const char *format, libbpf.va
     if memcmp(line, PREFIX, strlen(PREFIX)) == 0:
         line += strlen(PREFIX)
     if verdict:
-        take_verdict(call, line)
+        take_verdict(call, line, level == libbpf.LIBBPF_WARN)
     elif keeping and level == libbpf.LIBBPF_WARN:
         add_line(call, line, strlen(line))
     if listening:
@@ -103,7 +103,7 @@ def set_print(callback, level=None):
     global _listener, _level
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable or None, not {type(callback).__name__}")
-    cdef int wanted = 1 if level is None else int(level)
+    cdef int wanted = 1 if level is None else level
     if not 0 <= wanted <= 2:
         raise ValueError(f"level must be 0 (WARN), 1 (INFO) or 2 (DEBUG), not {wanted}")
     previous = _listener

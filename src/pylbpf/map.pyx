@@ -13,7 +13,7 @@ from .call cimport Call, enter, note_missing
 from .errors cimport fail, finish
 from .handle cimport FAILED, Handle, LOADED, OPEN, OPENING, PREPARED
 from .link cimport PLAIN_LINK, make_link
-from .paths cimport name_bytes, path_bytes
+from .paths cimport is_of_kind, number_of, path_bytes
 
 from .errors import NotSupported, StateError
 
@@ -73,7 +73,8 @@ cdef class Map:
         raise TypeError("maps come from Object.maps")
 
     def __eq__(self, other):
-        return isinstance(other, Map) and self.ptr == (<Map>other).ptr
+        # Memory is used again: of a closed object the pointer alone says nothing.
+        return isinstance(other, Map) and self.ptr == (<Map>other).ptr and self.handle is (<Map>other).handle
 
     def __hash__(self):
         return hash(<size_t>self.ptr)
@@ -82,7 +83,7 @@ cdef class Map:
         return f"map '{self.name}'"
 
     def __repr__(self):
-        if self.handle.phase == 5:
+        if not self.handle.usable():
             return "<Map: closed>"
         return (f"<Map: {self.name}, {self.type.name}, key {self.key_size}, value {self.value_size}, "
                 f"{self.max_entries} entries>")
@@ -93,7 +94,7 @@ cdef class Map:
 
     cdef int descriptor(self) except -1:
         cdef int fd = libbpf.bpf_map__fd(self.live())
-        if self.handle.phase not in (PREPARED, LOADED) or fd < 0:
+        if self.handle.now() not in (PREPARED, LOADED) or fd < 0:
             raise StateError(_errno.EINVAL, "the map does not exist in the kernel: it is made by prepare() or load(), "
                              "unless autocreate is off", None, str(self))
         return fd
@@ -128,7 +129,7 @@ cdef class Map:
 
     @type.setter
     def type(self, value):
-        cdef unsigned int number = int(value)
+        cdef unsigned int number = number_of(value, "type")
         cdef bint locked = self.change("type")
         self.done(locked, libbpf.bpf_map__set_type(self.ptr, <uapi.bpf_map_type>number), "type")
 
@@ -170,7 +171,7 @@ cdef class Map:
 
     @flags.setter
     def flags(self, value):
-        cdef unsigned int number = int(value)
+        cdef unsigned int number = number_of(value, "flags")
         cdef bint locked = self.change("flags")
         self.done(locked, libbpf.bpf_map__set_map_flags(self.ptr, number), "flags")
 
@@ -246,7 +247,7 @@ cdef class Map:
         """File descriptor, owned by the object; -1 before it exists. Source: bpf_map__fd()."""
         cdef libbpf.bpf_map *map = self.live()
         # Recent libbpf reserves numbers at open already; they are no maps yet.
-        return libbpf.bpf_map__fd(map) if self.handle.phase in (PREPARED, LOADED) else -1
+        return libbpf.bpf_map__fd(map) if self.handle.now() in (PREPARED, LOADED) else -1
 
     def fileno(self):
         """Same as fd, but StateError before the map exists."""
@@ -261,6 +262,8 @@ cdef class Map:
         cdef int number = fd if isinstance(fd, int) else fd.fileno()
         cdef Call call
         cdef int code
+        if not is_of_kind(number, "bpf-map"):
+            raise ValueError(f"descriptor {number} is not of a BPF map")
         cdef bint locked = self.change("fd")
         enter(&call, NULL)
         code = libbpf.bpf_map__reuse_fd(self.ptr, number)
@@ -373,14 +376,14 @@ cdef class Map:
 
         Queues, stacks and bloom filters take no key. ``flags``: UpdateFlags.LOCK. Source: bpf_map_lookup_elem_flags().
         """
-        return self.fetch(key, int(flags), False)
+        return self.fetch(key, flags, False)
 
     def lookup_and_delete(self, key=None, *, flags=0):
         """Return the value of a key as bytes and delete it, or return None; pops queues and stacks.
 
         Minimum kernel 4.20 for these, 5.14 for hash maps. Source: bpf_map_lookup_and_delete_elem_flags().
         """
-        return self.fetch(key, int(flags), True)
+        return self.fetch(key, flags, True)
 
     def update(self, key, value, *, flags=0):
         """Set the value of a key, both bytes-like; the key is None for queues, stacks and bloom filters.
@@ -389,7 +392,7 @@ cdef class Map:
         Source: bpf_map_update_elem().
         """
         cdef int fd = self.descriptor()
-        cdef unsigned long long bits = int(flags)
+        cdef unsigned long long bits = flags
         cdef Py_buffer key_buffer
         cdef Py_buffer value_buffer
         cdef bint keyed = key is not None or libbpf.bpf_map__key_size(self.ptr) != 0
@@ -417,7 +420,7 @@ cdef class Map:
     def delete(self, key, *, flags=0):
         """Delete a key; KeyError if it is not there. Source: bpf_map_delete_elem_flags()."""
         cdef int fd = self.descriptor()
-        cdef unsigned long long bits = int(flags)
+        cdef unsigned long long bits = flags
         cdef Py_buffer buffer
         cdef int code
         get_bytes(key, &buffer, libbpf.bpf_map__key_size(self.ptr), "key", self)

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from os import PathLike
 from typing import final
 
@@ -6,27 +6,12 @@ from _typeshed import StrOrBytesPath
 from typing_extensions import Buffer, Self
 
 from .btf import Btf
+from .contents import Maps, Programs
 from .enums import State
 from .handlers import ProgramHandler
 from .link import LinkSet
 from .map import Map
-from .program import Program
 from .ringbuf import RingBuffer
-
-class Programs(Mapping[str, Program]):
-    def __init__(self, handle: object) -> None: ...
-    def __getitem__(self, name: str) -> Program: ...
-    def __iter__(self) -> Iterator[str]: ...
-    def __len__(self) -> int: ...
-    # Iterators, not views: nothing of 1000 programs is made before it is asked for.
-    def values(self) -> Iterator[Program]: ...  # type: ignore[override]
-    def items(self) -> Iterator[tuple[str, Program]]: ...  # type: ignore[override]
-
-class Maps(Mapping[str, Map]):
-    def __init__(self, handle: object) -> None: ...
-    def __getitem__(self, name: str) -> Map: ...
-    def __iter__(self) -> Iterator[str]: ...
-    def __len__(self) -> int: ...
 
 @final
 class Object:

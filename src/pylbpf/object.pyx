@@ -51,7 +51,7 @@ cdef class Object:
         raise TypeError("objects are made by pylbpf.open()")
 
     def __repr__(self):
-        if self.handle.phase == CLOSED:
+        if not self.handle.usable():
             return f"<Object: {self.handle.name}, closed>"
         return f"<Object: {self.handle.name}, {self.state.name}>"
 
@@ -71,7 +71,7 @@ cdef class Object:
     def state(self):
         """A State."""
         from .enums import State
-        return State(<int>self.handle.phase)
+        return State(<int>self.handle.now())
 
     @property
     def closed(self):
@@ -294,6 +294,7 @@ cdef class Object:
         cdef Handle handle = self.handle
         if handle.phase == CLOSED:
             return
+        handle.check_views("close")
         if handle.generation == fork_generation():
             try:
                 handle.acquire("close")

@@ -7,13 +7,13 @@ import os as _os
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.object cimport PyObject
 cimport cython
-from libc.errno cimport EINTR, EINVAL, ENOMEM, errno
+from libc.errno cimport EINTR, EINVAL, EISDIR, ENOMEM, errno
 from libc.signal cimport SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset, strcpy
 from posix.fcntl cimport O_CLOEXEC, O_RDONLY, open as open_fd
 from posix.signal cimport SIG_SETMASK, sigdelset, sigfillset, sigset_t
-from posix.stat cimport S_ISREG, fstat, struct_stat
+from posix.stat cimport S_ISDIR, S_ISREG, fstat, struct_stat
 from posix.unistd cimport close as close_fd, read
 
 from .c cimport libbpf
@@ -47,6 +47,8 @@ cdef unsigned char *read_file(Job *job) noexcept nogil:
     cdef unsigned char *data = NULL
     if fd < 0 or fstat(fd, &status) < 0:
         job.code = -errno
+    elif S_ISDIR(status.st_mode):
+        job.code = -EISDIR
     elif not S_ISREG(status.st_mode):
         job.code = -NOT_AN_OBJECT
         strcpy(job.problem, b"not a regular file")
@@ -174,6 +176,7 @@ cdef int begin_load(Handle handle, str operation, bint preparing) except -1:
     if handle.phase == OPEN:
         handle.check_views(operation)
         handle.moves += 1
+    handle.loading = True
     return 0
 
 
@@ -201,6 +204,7 @@ cdef int load_object(libbpf.bpf_object *object, Call *call, bint preparing) noex
 cdef int conclude_load(Handle handle, Call *call, int code, bint preparing) except -1:
     """After load_object() and leave(): the new phase, and what the verifier said of each program."""
     cdef Verdict *verdict = call.verdicts
+    handle.loading = False
     handle.phase = FAILED if code < 0 else PREPARED if preparing else LOADED
     if handle.phase != PREPARED:
         handle.guard = None

@@ -34,8 +34,10 @@ cdef extern from "<pthread.h>" nogil:
 
 cdef extern from *:
     """
+    static __thread int pylbpf_inside;
     #define pylbpf_change(counter, by) __atomic_add_fetch(counter, by, __ATOMIC_SEQ_CST)
     """
+    int pylbpf_inside           # how often this thread is behind the gate: a print callback may come from there
     int pylbpf_change(int *counter, int by) nogil
 
 cdef bint _installed = False
@@ -55,14 +57,22 @@ pthread_atfork(NULL, NULL, reset_gate)
 
 cdef void enter_gate() noexcept nogil:
     """Opens read libbpf's array, which must not change under them."""
+    global pylbpf_inside
     pthread_rwlock_rdlock(&_gate)
+    pylbpf_inside += 1
+
+
+cdef void unlock_gate() noexcept nogil:
+    global pylbpf_inside
+    pylbpf_inside -= 1
+    pthread_rwlock_unlock(&_gate)
 
 
 cdef void leave_gate(Handle handle) noexcept nogil:
     # Counted before a writer can come in, who must find that the array is pointed into.
     if handle.registered:
         pylbpf_change(&_pointed_to, 1)
-    pthread_rwlock_unlock(&_gate)
+    unlock_gate()
 
 
 # One at a time changes libbpf's array. Callbacks never come here, so whoever waits in here is not waited for.
@@ -78,6 +88,9 @@ cdef int add_to_libbpf(const char *section, int type, int attach_type, long cook
     cdef libbpf.libbpf_prog_handler_opts opts
     cdef Call call
     cdef int id
+    if pylbpf_inside:
+        raise HandlerBusyError(_errno.EBUSY, "libbpf's table cannot change while it is searched, as by the call that "
+                               "prints this", "register", "handler")
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
     opts.cookie = cookie
@@ -145,8 +158,11 @@ cdef int reap() except -1:
         busy = pthread_rwlock_trywrlock(&_gate)
         if busy:
             return 0
-        physical = _physicals.pop(key)
-        libbpf.libbpf_unregister_prog_handler(physical.id)
+        # Again, now that no open is under way: making the list may have let other threads in.
+        physical = _physicals.get(key)
+        if physical is not None and physical.users == 0 and not pylbpf_change(&_pointed_to, 0):
+            del _physicals[key]
+            libbpf.libbpf_unregister_prog_handler(physical.id)
         pthread_rwlock_unlock(&_gate)
     return 0
 
@@ -208,9 +224,9 @@ cdef bint ask_libbpf(bytes section, int *program_type, int *attach_type) except 
             return False
     enter(&call, NULL)
     with nogil:
-        pthread_rwlock_rdlock(&_gate)
+        enter_gate()
         libbpf.libbpf_prog_type_by_name(name, &type, &expected)
-        pthread_rwlock_unlock(&_gate)
+        unlock_gate()
     leave(&call)
     clear(&call)
     program_type[0] = <int>type

@@ -1,3 +1,5 @@
-"""Text that goes to C."""
+"""What goes to C."""
 cdef bytes path_bytes(object path)
 cdef bytes name_bytes(object name, str what)
+cdef unsigned int number_of(object value, str what) except? 0xffffffff
+cdef bint is_of_kind(int fd, str kind) except -1

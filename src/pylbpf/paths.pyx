@@ -1,4 +1,4 @@
-"""Text that goes to C: paths and names as bytes without a NUL, which C would take for the end."""
+"""What goes to C: paths and names as bytes without a NUL, which C would take for the end; numbers; descriptors."""
 import os as _os
 
 
@@ -21,3 +21,22 @@ cdef bytes name_bytes(object name, str what):
     if b"\0" in raw:
         raise ValueError(f"NUL in {what} {name!r}")
     return raw
+
+
+cdef unsigned int number_of(object value, str what) except? 0xffffffff:
+    """A number of 32 bits, or a member of an enum; nothing that would have to be cut or parsed."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{what} must be a number or a member of its enum, not {type(value).__name__}")
+    if not 0 <= value < 1 << 32:
+        raise ValueError(f"{what} {value} does not fit 32 bits")
+    return value
+
+
+cdef bint is_of_kind(int fd, str kind) except -1:
+    """Whether a descriptor is of a map ("bpf-map"), a link ("bpf_link", "bpf-link"). Where nobody says (no /proc), yes."""
+    cdef str name
+    try:
+        name = _os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return True
+    return kind in name

@@ -13,7 +13,7 @@ from .call cimport Call, enter, note_missing
 from .errors cimport finish
 from .handle cimport FAILED, Handle, LOADED, OPEN, OPENING, PREPARED, Record
 from .insns cimport Insns, view_insns
-from .paths cimport name_bytes
+from .paths cimport name_bytes, number_of
 
 from .errors import StateError
 
@@ -61,7 +61,8 @@ cdef class Program(Attachable):
     """
 
     def __eq__(self, other):
-        return isinstance(other, Program) and self.ptr == (<Program>other).ptr
+        # Memory is used again: of a closed object the pointer alone says nothing.
+        return isinstance(other, Program) and self.ptr == (<Program>other).ptr and self.handle is (<Program>other).handle
 
     def __hash__(self):
         return hash(<size_t>self.ptr)
@@ -70,7 +71,7 @@ cdef class Program(Attachable):
         return f"program '{self.name}'"
 
     def __repr__(self):
-        if self.handle.phase == 5:
+        if not self.handle.usable():
             return "<Program: closed>"
         return f"<Program: {self.name}, section '{self.section}', {self.type.name}>"
 
@@ -124,16 +125,16 @@ cdef class Program(Attachable):
         of a built-in section cannot keep its handler, because it stands in libbpf's own table: ValueError then.
         Source: bpf_program__set_type().
         """
-        cdef int number = int(type)
+        cdef unsigned int number = number_of(type, "type")
         cdef Handle handle = self.handle
         cdef const Record *record
         cdef size_t at
         cdef int code
-        if not 0 <= number < 1 << 16:
+        if number >= 1 << 16:
             raise ValueError(f"{type!r} is not a program type")
         cdef bint locked = self.change(BEFORE_LOAD, "type")
         record = handle.record_of(self.ptr)
-        if record != NULL and not drop_handler and record.override and number != <int>libbpf.bpf_program__type(self.ptr):
+        if record != NULL and not drop_handler and record.override and <int>number != <int>libbpf.bpf_program__type(self.ptr):
             if locked:
                 handle.release()
             raise ValueError(f"{self} is bound to an override of a built-in section, which a new type would drop; "
@@ -153,7 +154,7 @@ cdef class Program(Attachable):
 
     @expected_attach_type.setter
     def expected_attach_type(self, value):
-        cdef unsigned int number = int(value)
+        cdef unsigned int number = number_of(value, "expected_attach_type")
         cdef bint locked = self.change(BEFORE_LOAD, "expected_attach_type")
         self.done(locked, libbpf.bpf_program__set_expected_attach_type(self.ptr, <uapi.bpf_attach_type>number),
                   "expected_attach_type")
@@ -166,7 +167,7 @@ cdef class Program(Attachable):
 
     @flags.setter
     def flags(self, value):
-        cdef unsigned int number = int(value)
+        cdef unsigned int number = number_of(value, "flags")
         cdef bint locked = self.change(BEFORE_LOAD, "flags")
         self.done(locked, libbpf.bpf_program__set_flags(self.ptr, number), "flags")
 
@@ -319,6 +320,9 @@ cdef class Program(Attachable):
         locked = handle.enter("set instructions of")
         try:
             if handle.preparing != self.ptr:
+                if handle.loading:
+                    raise StateError(_errno.EBUSY, "prepare_load may replace the instructions of its own program only",
+                                     "set instructions of", str(self))
                 handle.require(1 << PREPARED, f"set instructions of {self} in")
             handle.check_views("set instructions in")
         except BaseException:
@@ -353,6 +357,7 @@ cdef class Program(Attachable):
         cdef unsigned int count, at
         cdef FuncInfo item
         cdef libbpf.bpf_program *program = self.live()
+        self.handle.settle()
         enter(&call, NULL)
         count = libbpf.bpf_program__func_info_cnt(program)
         info = libbpf.bpf_program__func_info(program)
@@ -373,6 +378,7 @@ cdef class Program(Attachable):
         cdef unsigned int count, at
         cdef LineInfo item
         cdef libbpf.bpf_program *program = self.live()
+        self.handle.settle()
         enter(&call, NULL)
         count = libbpf.bpf_program__line_info_cnt(program)
         info = libbpf.bpf_program__line_info(program)

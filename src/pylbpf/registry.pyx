@@ -197,7 +197,7 @@ cdef int end_open(Handle handle) except -1:
 
 @cython.final
 cdef class Registration:
-    """A handler that is registered. ``unregister()`` it, or use it as a ``with`` block."""
+    """A handler that is registered, as long as it is ``active``; end it by ``unregister()`` or a ``with`` block."""
 
     cdef Entry entry
     cdef Physical physical

@@ -112,6 +112,7 @@ cdef int milliseconds(object deadline) except -2:
 
 
 @cython.final
+@cython.no_gc_clear     # the collector must not take the list of descriptors before __dealloc__ has closed them
 cdef class RingBuffer:
     """Reads the records of one ring buffer map, or of several.
 
@@ -188,6 +189,8 @@ cdef class RingBuffer:
     def __repr__(self):
         if self.ptr == NULL:
             return "<RingBuffer: closed>"
+        if self.generation != fork_generation():
+            return "<RingBuffer: of the parent process>"
         return f"<RingBuffer: {', '.join(map(str, self.maps))}>"
 
     def __enter__(self):

@@ -38,7 +38,8 @@ cdef extern from *:
     int pylbpf_callbacks
 
 cdef const char *LOST_HOOK = (
-    b"another handler overrides the same section with another program type, so libbpf would not call prepare_load\n")
+    b"another handler overrides the same section with another program type, or setup changed it: libbpf would not "
+    b"call prepare_load\n")
 
 cdef bint _finalizing = False
 # What a program of an overridden built-in section is bound to when no handler of ours wants it.
@@ -157,13 +158,9 @@ cdef int setup_program(Handle handle, libbpf.bpf_program *program, bint overridi
     if handle.bind(program, record) < 0:
         return -ENOMEM
     code = declare(program, record, overriding)
-    if code == 0 and overriding and record.prepares and <int>libbpf.bpf_program__type(program) != routed:
-        # libbpf has just dropped the callback along with the type.
-        add_line(call, LOST_HOOK, strlen(LOST_HOOK))
-        return -EBUSY
     if code == 0 and record.setup != NULL:
         code = record.setup(program, record.cookie)
-        if code == PASS:
+        if code == PASS and record.passes:
             code = 0
         else:
             count(&statistics().setup)
@@ -171,6 +168,10 @@ cdef int setup_program(Handle handle, libbpf.bpf_program *program, bint overridi
     if code == 0 and record.python_setup:
         count(&statistics().setup)
         code = setup_in_python(handle, program, record, call)
+    if code == 0 and overriding and record.prepares and <int>libbpf.bpf_program__type(program) != routed:
+        # libbpf has dropped the callback along with the type.
+        add_line(call, LOST_HOOK, strlen(LOST_HOOK))
+        return -EBUSY
     return code
 
 
@@ -247,7 +248,7 @@ cdef int prepare_program(Handle handle, libbpf.bpf_program *program, bpf.bpf_pro
             code = errno_of(builtin_prepare_load(program, opts))
     if code == 0 and record.prepare_load != NULL:
         code = record.prepare_load(program, opts, record.cookie)
-        if code == PASS:
+        if code == PASS and record.passes:
             code = 0
         else:
             count(&statistics().prepare_load)
@@ -306,8 +307,10 @@ cdef object attach_in_python(const Record *record, Handle handle, object program
     """Call a handler's attach; return a tuple of links. If it fails, no link that it made is left."""
     global pylbpf_callbacks
     cdef list before = handle.made
+    cdef libbpf.bpf_program *attaching = handle.attaching
     cdef list made = []
     handle.made = made
+    handle.attaching = (<Program>program).ptr
     pylbpf_callbacks += 1
     count(&statistics().attach)
     try:
@@ -323,6 +326,7 @@ cdef object attach_in_python(const Record *record, Handle handle, object program
     finally:
         pylbpf_callbacks -= 1
         handle.made = before
+        handle.attaching = attaching
 
 
 cdef int on_attach(const libbpf.bpf_program *program, long cookie, libbpf.bpf_link **link) noexcept nogil:
