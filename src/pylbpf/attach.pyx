@@ -253,7 +253,9 @@ cdef class Attachable:
             if link == NULL:
                 code = -errno
                 close_fd(own)
-        return self.end(&call, link, code, locked, f"perf_event {number}")
+        cdef Link attached = self.end(&call, link, code, locked, f"perf_event {number}")
+        attached.event = own
+        return attached
 
     def attach_trace(self, *, unsigned long long cookie=0):
         """Attach to the BTF target the program was loaded for: tp_btf, fentry, fexit, fmod_ret, freplace.

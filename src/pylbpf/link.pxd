@@ -11,6 +11,7 @@ cdef class Link:
     cdef readonly Handle _handle
     cdef unsigned int generation
     cdef Kind kind
+    cdef int event                  # perf event that the link closes, where it is known; else -1
     cdef readonly str name
     cdef object __weakref__
 

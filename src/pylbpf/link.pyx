@@ -1,20 +1,25 @@
 """Links: what keeps a program attached."""
 import errno as _errno
+import os as _os
 from _collections_abc import Sequence as _Sequence
 from _weakref import ref as _ref
 
 from cpython.object cimport PyObject
 cimport cython
 from libc.errno cimport EINVAL, errno
-from posix.unistd cimport close as close_fd
+from libc.string cimport memset
+from posix.unistd cimport close as close_fd, getpid
 
-from .c cimport libbpf
+from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter
 from .errors cimport fail, finish
 from .handle cimport Handle, fork_generation
 from .paths cimport is_of_kind, path_bytes
 
 from .errors import NotSupported, StateError
+
+cdef enum:
+    PERF_EVENT = 7      # enum bpf_link_type
 
 cdef extern from "Python.h":
     int PyErr_ResourceWarning(object source, Py_ssize_t stack_level, const char *format, ...) except -1
@@ -145,8 +150,12 @@ cdef class Link:
         Source: bpf_link__disconnect().
         """
         cdef int fd = self.fd
+        cdef int event = self.event if self.event >= 0 else event_of(fd)
         libbpf.bpf_link__disconnect(self.ptr)
         self.release("disconnect")
+        if event >= 0 and event != fd:
+            # The kernel's link holds it; libbpf has just lost the number.
+            close_fd(event)
         return fd
 
     @property
@@ -198,12 +207,35 @@ cdef class Link:
         return make_link(ptr, None, f"pinned at {path}", PLAIN_LINK)
 
 
+cdef int event_of(int link) except -2:
+    """The perf event that libbpf opened for a link and does not tell of, by the program that it runs; -1 if that does
+    not say which one it is, or it is no such link."""
+    cdef uapi.bpf_link_info info
+    cdef unsigned int length = sizeof(info)
+    cdef unsigned int name_length, program, type
+    cdef unsigned long long offset, address
+    cdef int found = -1
+    memset(&info, 0, sizeof(info))
+    if bpf.bpf_obj_get_info_by_fd(link, &info, &length) < 0 or info.type != PERF_EVENT:
+        return -1
+    for number in _os.listdir("/proc/self/fd"):
+        name_length = 0
+        if is_of_kind(int(number), "perf_event") and bpf.bpf_task_fd_query(
+                getpid(), int(number), 0, NULL, &name_length, &program, &type, <uapi.__u64 *>&offset,
+                <uapi.__u64 *>&address) == 0 and program == info.prog_id:
+            if found >= 0:
+                return -1
+            found = int(number)
+    return found
+
+
 cdef Link make_link(libbpf.bpf_link *ptr, Handle handle, str name, Kind kind):
     cdef Link link = Link.__new__(Link)
     link.ptr = ptr
     link._handle = handle
     link.generation = fork_generation()
     link.kind = kind
+    link.event = -1
     link.name = name
     if handle is not None:
         if handle.links is None:

@@ -76,8 +76,9 @@ cdef class LoadOpts:
         return self.live().attach_btf_id
 
     @attach_btf_id.setter
-    def attach_btf_id(self, unsigned int value):
-        self.live().attach_btf_id = value
+    def attach_btf_id(self, value):
+        cdef unsigned int number = number_of(value, "attach_btf_id")
+        self.live().attach_btf_id = number
 
     @property
     def attach_btf_obj_fd(self):
@@ -114,8 +115,9 @@ cdef class LoadOpts:
         return self.live().prog_ifindex
 
     @prog_ifindex.setter
-    def prog_ifindex(self, unsigned int value):
-        self.live().prog_ifindex = value
+    def prog_ifindex(self, value):
+        cdef unsigned int number = number_of(value, "prog_ifindex")
+        self.live().prog_ifindex = number
 
     @property
     def kern_version(self):
@@ -123,8 +125,9 @@ cdef class LoadOpts:
         return self.live().kern_version
 
     @kern_version.setter
-    def kern_version(self, unsigned int value):
-        self.live().kern_version = value
+    def kern_version(self, value):
+        cdef unsigned int number = number_of(value, "kern_version")
+        self.live().kern_version = number
 
     @property
     def prog_btf_fd(self):
@@ -152,10 +155,11 @@ cdef class LoadOpts:
         return self.live().attempts
 
     @attempts.setter
-    def attempts(self, int value):
-        if value < 0:
-            raise ValueError(f"attempts is 0 or more, not {value}")
-        self.live().attempts = value
+    def attempts(self, value):
+        cdef unsigned int number = number_of(value, "attempts")
+        if number > 0x7fffffff:
+            raise ValueError(f"attempts {value} is too large")
+        self.live().attempts = number
 
     @property
     def func_info(self):

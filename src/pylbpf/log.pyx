@@ -3,7 +3,7 @@ import atexit as _atexit
 
 from libc.errno cimport errno
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, strchr, strlen, strstr
+from libc.string cimport memcmp, strchr, strlen, strncmp, strstr
 
 from .c cimport libbpf
 from .call cimport Call, add_line, add_verdict, current
@@ -38,11 +38,11 @@ cdef bint take_verdict(Call *call, const char *line, bint rejected) noexcept nog
     # The end is looked for from the back: searching megabytes of log forward would take long.
     rest = strlen(begin)
     end = begin + rest
-    while end > begin and memcmp(end, LOG_END, strlen(LOG_END)) != 0:
+    while end > begin and strncmp(end, LOG_END, strlen(LOG_END)) != 0:
         end -= 1
         if begin + rest - end > 64:
             break
-    if memcmp(end, LOG_END, strlen(LOG_END)) != 0:
+    if strncmp(end, LOG_END, strlen(LOG_END)) != 0:
         end = begin + rest
     add_verdict(call, name, name_end - name, begin, end - begin, rejected)
     return True

@@ -139,9 +139,10 @@ cdef class Map:
         return libbpf.bpf_map__key_size(self.live())
 
     @key_size.setter
-    def key_size(self, unsigned int value):
+    def key_size(self, value):
+        cdef unsigned int number = number_of(value, "key_size")
         cdef bint locked = self.change("key_size")
-        self.done(locked, libbpf.bpf_map__set_key_size(self.ptr, value), "key_size")
+        self.done(locked, libbpf.bpf_map__set_key_size(self.ptr, number), "key_size")
 
     @property
     def value_size(self):
@@ -149,9 +150,10 @@ cdef class Map:
         return libbpf.bpf_map__value_size(self.live())
 
     @value_size.setter
-    def value_size(self, unsigned int value):
+    def value_size(self, value):
+        cdef unsigned int number = number_of(value, "value_size")
         cdef bint locked = self.change("value_size")
-        self.done(locked, libbpf.bpf_map__set_value_size(self.ptr, value), "value_size")
+        self.done(locked, libbpf.bpf_map__set_value_size(self.ptr, number), "value_size")
 
     @property
     def max_entries(self):
@@ -159,9 +161,10 @@ cdef class Map:
         return libbpf.bpf_map__max_entries(self.live())
 
     @max_entries.setter
-    def max_entries(self, unsigned int value):
+    def max_entries(self, value):
+        cdef unsigned int number = number_of(value, "max_entries")
         cdef bint locked = self.change("max_entries")
-        self.done(locked, libbpf.bpf_map__set_max_entries(self.ptr, value), "max_entries")
+        self.done(locked, libbpf.bpf_map__set_max_entries(self.ptr, number), "max_entries")
 
     @property
     def flags(self):
@@ -181,9 +184,12 @@ cdef class Map:
         return libbpf.bpf_map__map_extra(self.live())
 
     @map_extra.setter
-    def map_extra(self, unsigned long long value):
+    def map_extra(self, value):
+        if not isinstance(value, int):
+            raise TypeError(f"map_extra must be a number, not {type(value).__name__}")
+        cdef unsigned long long number = value
         cdef bint locked = self.change("map_extra")
-        self.done(locked, libbpf.bpf_map__set_map_extra(self.ptr, value), "map_extra")
+        self.done(locked, libbpf.bpf_map__set_map_extra(self.ptr, number), "map_extra")
 
     @property
     def numa_node(self):
@@ -191,9 +197,10 @@ cdef class Map:
         return libbpf.bpf_map__numa_node(self.live())
 
     @numa_node.setter
-    def numa_node(self, unsigned int value):
+    def numa_node(self, value):
+        cdef unsigned int number = number_of(value, "numa_node")
         cdef bint locked = self.change("numa_node")
-        self.done(locked, libbpf.bpf_map__set_numa_node(self.ptr, value), "numa_node")
+        self.done(locked, libbpf.bpf_map__set_numa_node(self.ptr, number), "numa_node")
 
     @property
     def ifindex(self):
@@ -262,9 +269,11 @@ cdef class Map:
         cdef int number = fd if isinstance(fd, int) else fd.fileno()
         cdef Call call
         cdef int code
-        if not is_of_kind(number, "bpf-map"):
-            raise ValueError(f"descriptor {number} is not of a BPF map")
         cdef bint locked = self.change("fd")
+        if not is_of_kind(number, "bpf-map"):
+            if locked:
+                self.handle.release()
+            raise ValueError(f"descriptor {number} is not of a BPF map")
         enter(&call, NULL)
         code = libbpf.bpf_map__reuse_fd(self.ptr, number)
         if locked:

@@ -17,6 +17,7 @@ from .handle cimport CLOSED, Handle, LOADED, OPEN, PREPARED, Record, fork_genera
 from .link cimport PLAIN_LINK, USDT_LINK, close_links, make_link
 from .map cimport make_map
 from .opening cimport Request, begin_load, conclude_load, load_object, open_job
+from .paths cimport number_of
 from .program cimport make_program
 
 from .contents import Maps, Programs
@@ -108,14 +109,15 @@ cdef class Object:
         return libbpf.bpf_object__kversion(self.handle.live())
 
     @kernel_version.setter
-    def kernel_version(self, unsigned int value):
+    def kernel_version(self, value):
+        cdef unsigned int number = number_of(value, "kernel_version")
         cdef Handle handle = self.handle
         cdef Call call
         cdef int code
         handle.acquire("set kernel_version of")
         try:
             handle.require(1 << OPEN | 1 << PREPARED, "set kernel_version of")
-            code = libbpf.bpf_object__set_kversion(handle.ptr, value)
+            code = libbpf.bpf_object__set_kversion(handle.ptr, number)
         finally:
             handle.release()
         enter(&call, NULL)
@@ -296,23 +298,44 @@ cdef class Object:
             return
         handle.check_views("close")
         if handle.generation == fork_generation():
-            try:
-                handle.acquire("close")
-            except ValueError:
-                return      # another thread was faster
-            try:
-                handle.check_views("close")
-                close_links(handle)
-                while handle.rings:
-                    ring = handle.rings.popitem()[1]()
-                    if ring is not None:
-                        ring.close()
-            finally:
+            for ring in [reference() for reference in (handle.rings or {}).values()]:
+                if ring is not None:
+                    ring._check_outside("close")
+            self.close_all()
+        else:
+            self.free_all()
+
+    cdef int close_all(self) except -1:
+        cdef Handle handle = self.handle
+        cdef bint locked = False
+        try:
+            locked = handle.acquire("close")
+            handle.check_views("close")
+            close_links(handle)
+            while handle.rings:
+                ring = handle.rings.popitem()[1]()
+                if ring is not None:
+                    # A callback on another thread may need the object before it ends.
+                    handle.release()
+                    locked = False
+                    ring.close()
+                    locked = handle.acquire("close")
+            self.free_all()
+        except ValueError:
+            if handle.phase != CLOSED:      # another thread was faster
+                raise
+        finally:
+            if locked:
                 handle.release()
+        return 0
+
+    cdef int free_all(self) except -1:
+        cdef Handle handle = self.handle
         self.attached = None
         handle.free_object()
         handle.guard = handle.kept = handle.table = None
         handle.bound = 0
+        return 0
 
 
 cdef object wrap(Handle handle, libbpf.bpf_program *program, libbpf.bpf_link *link):

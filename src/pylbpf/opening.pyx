@@ -11,7 +11,7 @@ from libc.errno cimport EINTR, EINVAL, EISDIR, ENOMEM, errno
 from libc.signal cimport SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset, strcpy
-from posix.fcntl cimport O_CLOEXEC, O_RDONLY, open as open_fd
+from posix.fcntl cimport O_CLOEXEC, O_NONBLOCK, O_RDONLY, open as open_fd
 from posix.signal cimport SIG_SETMASK, sigdelset, sigfillset, sigset_t
 from posix.stat cimport S_ISDIR, S_ISREG, fstat, struct_stat
 from posix.unistd cimport close as close_fd, read
@@ -40,7 +40,7 @@ cdef enum:
 
 cdef unsigned char *read_file(Job *job) noexcept nogil:
     """The whole file in memory of its own: a mapping would raise SIGBUS if somebody cut the file meanwhile."""
-    cdef int fd = open_fd(job.path, O_RDONLY | O_CLOEXEC)
+    cdef int fd = open_fd(job.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)    # a pipe would wait for a writer
     cdef struct_stat status
     cdef size_t length = 0
     cdef ssize_t got = 0

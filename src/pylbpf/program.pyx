@@ -218,12 +218,13 @@ cdef class Program(Attachable):
         return libbpf.bpf_program__log_level(self.live())
 
     @log_level.setter
-    def log_level(self, unsigned int value):
-        if value > 7:
+    def log_level(self, value):
+        cdef unsigned int number = number_of(value, "log_level")
+        if number > 7:
             raise ValueError(f"log_level is 0 to 7, not {value}")
         cdef bint locked = self.change(BEFORE_LOAD, "log_level")
-        self.handle.verbose = self.handle.verbose or value != 0
-        self.done(locked, libbpf.bpf_program__set_log_level(self.ptr, value), "log_level")
+        self.handle.verbose = self.handle.verbose or number != 0
+        self.done(locked, libbpf.bpf_program__set_log_level(self.ptr, number), "log_level")
 
     @property
     def log(self):

@@ -103,6 +103,17 @@ cdef int on_sample(void *context, void *data, size_t size) noexcept nogil:
     return -ECANCELED if block.count >= block.limit or block.used >= BLOCK_BYTES else 0
 
 
+cdef object deadline_of(object timeout):
+    """The moment until which a call may wait, or None for ever."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be seconds or None, not {type(timeout).__name__}")
+    if timeout != timeout:
+        raise ValueError("timeout is not a number")
+    return _monotonic() + timeout
+
+
 cdef int milliseconds(object deadline) except -2:
     """What is left until a deadline, as poll(2) wants it: rounded up, -1 for ever."""
     if deadline is None:
@@ -135,7 +146,7 @@ cdef class RingBuffer:
     cdef unsigned int generation
     cdef PyThread_type_lock lock
     cdef unsigned long holder
-    cdef bint closing
+    cdef bint opened, closing
     cdef object __weakref__
 
     def __cinit__(self):
@@ -149,7 +160,7 @@ cdef class RingBuffer:
             raise MemoryError()
 
     def __init__(self, map, callback=None):
-        if self.ptr != NULL or self.maps:
+        if self.opened:
             raise StateError(_errno.EINVAL, "the ring buffer is open already", None, str(self))
         self.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self.wake_fd < 0:
@@ -229,12 +240,12 @@ cdef class RingBuffer:
         if callback is not None and not callable(callback):
             raise TypeError(f"callback must be callable or None, not {type(callback).__name__}")
         if isinstance(map, Map):
-            if map.type != RINGBUF:
+            if <int>libbpf.bpf_map__type((<Map>map).live()) != RINGBUF:
                 raise ValueError(f"{map} is a {map.type.name}, not a RINGBUF")
             fd = (<Map>map).descriptor()
         else:
             fd = map if isinstance(map, int) else map.fileno()
-        if self.maps:
+        if self.opened:
             self.check()
         self.acquire()
         try:
@@ -267,6 +278,7 @@ cdef class RingBuffer:
                 close_fd(fd)
                 free(source)
             finish(&call, code, "open ring buffer on", map)
+            self.opened = True
             self.source_count += 1
             self.fds.append(fd)
             self.callbacks.append(callback)
@@ -294,6 +306,11 @@ cdef class RingBuffer:
         self.check()
         return libbpf.ring_buffer__epoll_fd(self.ptr)
 
+    def _check_outside(self, operation):
+        """StateError if this is inside a callback of this ring buffer."""
+        if self.holder == PyThread_get_thread_ident():
+            raise StateError(_errno.EBUSY, "called from inside a callback of the same ring buffer", operation, "ring buffer")
+
     def close(self):
         """Free the ring buffer; wakes a thread that waits for records and waits for it to leave; twice does nothing.
 
@@ -302,8 +319,7 @@ cdef class RingBuffer:
         cdef uint64_t one = 1
         if self.ptr == NULL and self.wake_fd < 0:
             return
-        if self.holder == PyThread_get_thread_ident():
-            raise StateError(_errno.EBUSY, "called from inside a callback of the same ring buffer", "close", "ring buffer")
+        self._check_outside("close")
         if self.generation == fork_generation():
             self.closing = True
             write(self.wake_fd, &one, sizeof(one))
@@ -414,11 +430,11 @@ cdef class RingBuffer:
         Returns at once if records wait, including those sent without a wake-up; signals are handled while it waits.
         Source: ring_buffer__poll().
         """
+        cdef Py_ssize_t total
+        deadline = deadline_of(timeout)
         self.check()
         self.acquire()
-        cdef Py_ssize_t total
         try:
-            deadline = None if timeout is None else _monotonic() + timeout
             while True:
                 total = self.drain(<size_t>-1)
                 # A record that is reserved and not yet submitted wakes us, and is not there.
@@ -428,14 +444,16 @@ cdef class RingBuffer:
             self.release()
 
     def records(self, timeout=None):
-        """Iterate over records as bytes, for ``timeout`` seconds in all (None: for ever)."""
+        """Iterate over records as bytes, for ``timeout`` seconds in all (None: for ever, 0: those that wait)."""
         self.check()
-        deadline = None if timeout is None else _monotonic() + timeout
-        while True:
-            record = self.next_record(deadline)
-            if record is None:
-                return
+        deadline = deadline_of(timeout)
+        record = self.next_record(deadline)
+        while record is not None:
             yield record
+            # What waits when time is up still comes, but not what is sent meanwhile.
+            if deadline is not None and self.block.next == self.block.count and _monotonic() >= deadline:
+                return
+            record = self.next_record(deadline)
 
     def __iter__(self):
         return self.records()
@@ -444,13 +462,10 @@ cdef class RingBuffer:
         self.check()
         self.acquire()
         try:
-            if deadline is not None and _monotonic() > deadline:
-                return None
-            while True:
+            while self.block.next == self.block.count:
                 self.fill(BLOCK_RECORDS)
-                if self.block.next < self.block.count:
-                    return self.take()
-                if not self.wait(deadline):
+                if self.block.next == self.block.count and not self.wait(deadline):
                     return None
+            return self.take()
         finally:
             self.release()
