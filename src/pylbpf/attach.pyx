@@ -12,7 +12,7 @@ from .c cimport libbpf
 from .call cimport Call, count, enter, note_missing, statistics
 from .errors cimport fail, finish, need
 from .handle cimport Handle, LOADED, PASS, Record
-from .link cimport Kind, Link, PLAIN_LINK, USDT_LINK, make_link
+from .link cimport Link, make_link
 from .autoattach cimport builtin_attach
 from .paths cimport name_bytes, path_bytes
 
@@ -60,7 +60,6 @@ cdef class Attachable:
 
     cdef object end(self, Call *call, libbpf.bpf_link *link, long code, bint locked, str kind):
         """Unlock, raise what went wrong, or wrap the new link."""
-        cdef Kind capability = PLAIN_LINK
         if locked:
             self.handle.release()
         if code < 0 or call.error != NULL:
@@ -69,10 +68,7 @@ cdef class Attachable:
                 libbpf.bpf_link__destroy(link)
             finish(call, code, f"attach {kind}", self)
         finish(call, 0, None, None)
-        # USDT links are many kernel links under one name; libbpf leaves their number zero.
-        if libbpf.bpf_link__fd(link) == 0:
-            capability = USDT_LINK
-        return make_link(link, self.handle, f"{self} on {kind}", capability)
+        return make_link(link, self.handle, self, kind)
 
     def attach(self):
         """Attach as the section says, or as its handler says.

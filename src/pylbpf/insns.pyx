@@ -9,6 +9,7 @@ from .handle cimport CLOSED, Handle, OPENING, phase_name
 import sys as _sys
 
 cdef bint LITTLE_ENDIAN = _sys.byteorder == "little"
+cdef object _dtype = None
 cdef const char *FORMAT = b"T{B:code:B:regs:h:off:i:imm:}"
 
 
@@ -111,7 +112,7 @@ cdef class Insns:
             part.start = self.start + start * self.step
             part.step = self.step * step
             part.count = len(range(start, stop, step))
-            if self.writable:
+            if self.writable and self.program != NULL and self.handle.writable is not None:
                 self.handle.writable.append(part)
             return part
         at = index
@@ -143,6 +144,17 @@ cdef class Insns:
         if self.count and self.step == 1:
             return PyBytes_FromStringAndSize(<const char *>(self.resolve() + self.start), self.count * 8)
         return memoryview(self).tobytes()
+
+    def to_numpy(self):
+        """Return a structured numpy array, fields code, regs, off and imm, that is a view like this one: no copy.
+
+        Faster than numpy.asarray(), which reads the buffer's format anew each time.
+        """
+        global _dtype
+        import numpy
+        if _dtype is None:
+            _dtype = numpy.dtype([("code", "u1"), ("regs", "u1"), ("off", "i2"), ("imm", "i4")])
+        return numpy.frombuffer(self, _dtype) if self.step == 1 and self.count else numpy.asarray(self)
 
     def disassemble(self):
         """Return the instructions as text, one a line, as the kernel's verifier writes them."""
@@ -189,5 +201,7 @@ cdef Insns view_insns(Handle handle, libbpf.bpf_program *program, bint writable)
     if handle.phase == OPENING:
         view.copy = PyBytes_FromStringAndSize(<const char *>libbpf.bpf_program__insns(program), view.count * 8)
     if writable:
+        if handle.writable is None:
+            handle.writable = []
         handle.writable.append(view)
     return view

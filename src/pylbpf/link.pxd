@@ -8,16 +8,17 @@ cdef enum Kind:
 
 cdef class Link:
     cdef libbpf.bpf_link *ptr
-    cdef readonly Handle _handle
+    cdef Handle handle
+    cdef object subject             # the Program or Map, or None for a link from a pin
+    cdef object hook                # what it is attached to, in words
     cdef unsigned int generation
     cdef Kind kind
     cdef int event                  # perf event that the link closes, where it is known; else -1
-    cdef readonly str name
     cdef object __weakref__
 
     cdef libbpf.bpf_link *live(self) except NULL
     cdef int release(self, str operation) except -1
 
 
-cdef Link make_link(libbpf.bpf_link *ptr, Handle handle, str name, Kind kind)
+cdef Link make_link(libbpf.bpf_link *ptr, Handle handle, object subject, object hook)
 cdef int close_links(Handle handle) except -1

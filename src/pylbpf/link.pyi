@@ -4,10 +4,13 @@ from typing import final, overload
 from _typeshed import StrOrBytesPath
 from typing_extensions import Self
 
+from .map import Map
 from .program import Program
 
 @final
 class Link:
+    @property
+    def program(self) -> Program | Map | None: ...
     @property
     def name(self) -> str: ...
     @property

@@ -2,9 +2,9 @@
 import errno as _errno
 import os as _os
 from _collections_abc import Sequence as _Sequence
-from _weakref import ref as _ref
 
 from cpython.object cimport PyObject
+from cpython.weakref cimport PyWeakref_NewRef
 cimport cython
 from libc.errno cimport EINVAL, errno
 from libc.string cimport memset
@@ -49,6 +49,20 @@ cdef class Link:
                 # Also where warnings are errors.
                 self.release("destroy")
 
+    @property
+    def program(self):
+        """The Program that is attached, or the struct_ops Map; None for a link opened from a pin."""
+        return self.subject
+
+    @property
+    def name(self):
+        """The link in words: what is attached, and to what."""
+        if self.subject is None:
+            return self.hook
+        if self.handle.usable():
+            return f"{self.subject} on {self.hook}"
+        return f"a program of {self.handle.name} on {self.hook}"
+
     def __repr__(self):
         state = "closed" if self.ptr == NULL else "attached"
         return f"<Link: {self.name}, {state}>"
@@ -73,7 +87,7 @@ cdef class Link:
     cdef int release(self, str operation) except -1:
         """Destroy the bpf_link. The pointer is gone before the GIL is, so nobody can come second."""
         cdef libbpf.bpf_link *ptr = self.ptr
-        cdef Handle handle = self._handle
+        cdef Handle handle = self.handle
         cdef bint locked = False
         cdef Call call
         cdef int code
@@ -204,7 +218,7 @@ cdef class Link:
         if not is_of_kind(libbpf.bpf_link__fd(ptr), "link"):
             libbpf.bpf_link__destroy(ptr)
             fail(EINVAL, "open link", f"{path}, which is not a link")
-        return make_link(ptr, None, f"pinned at {path}", PLAIN_LINK)
+        return make_link(ptr, None, None, f"pinned at {_os.fsdecode(path)}")
 
 
 cdef int event_of(int link) except -2:
@@ -229,18 +243,21 @@ cdef int event_of(int link) except -2:
     return found
 
 
-cdef Link make_link(libbpf.bpf_link *ptr, Handle handle, str name, Kind kind):
+cdef Link make_link(libbpf.bpf_link *ptr, Handle handle, object subject, object hook):
+    """Wrap a link, which is then owned; names are put together only when somebody asks."""
     cdef Link link = Link.__new__(Link)
     link.ptr = ptr
-    link._handle = handle
+    link.handle = handle
     link.generation = fork_generation()
-    link.kind = kind
+    # USDT links are many kernel links under one name; libbpf leaves their number zero.
+    link.kind = USDT_LINK if libbpf.bpf_link__fd(ptr) == 0 else PLAIN_LINK
     link.event = -1
-    link.name = name
+    link.subject = subject
+    link.hook = hook
     if handle is not None:
         if handle.links is None:
             handle.links = {}
-        handle.links[id(link)] = _ref(link)
+        handle.links[id(link)] = PyWeakref_NewRef(link, None)
         if handle.made is not None:
             handle.made.append(link)
     return link

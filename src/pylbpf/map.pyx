@@ -12,7 +12,7 @@ from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter, note_missing
 from .errors cimport fail, finish
 from .handle cimport FAILED, Handle, LOADED, OPEN, OPENING, PREPARED
-from .link cimport PLAIN_LINK, make_link
+from .link cimport make_link
 from .paths cimport is_of_kind, number_of, path_bytes
 
 from .errors import NotSupported, StateError
@@ -130,6 +130,8 @@ cdef class Map:
     @type.setter
     def type(self, value):
         cdef unsigned int number = number_of(value, "type")
+        if number == STRUCT_OPS:
+            raise ValueError(f"{self} cannot become a STRUCT_OPS map: such maps are declared as what they hold")
         cdef bint locked = self.change("type")
         self.done(locked, libbpf.bpf_map__set_type(self.ptr, <uapi.bpf_map_type>number), "type")
 
@@ -342,7 +344,7 @@ cdef class Map:
         if locked:
             self.handle.release()
         finish(&call, code, "attach", self)
-        return make_link(link, self.handle, f"{self} as struct_ops", PLAIN_LINK)
+        return make_link(link, self.handle, self, "struct_ops")
 
     # Elements
 

@@ -14,7 +14,7 @@ from .c cimport libbpf
 from .call cimport Call, enter, leave, note_missing
 from .errors cimport finish, need
 from .handle cimport CLOSED, Handle, LOADED, OPEN, PREPARED, Record, fork_generation
-from .link cimport PLAIN_LINK, USDT_LINK, close_links, make_link
+from .link cimport close_links, make_link
 from .map cimport make_map
 from .opening cimport Request, begin_load, conclude_load, load_object, open_job
 from .paths cimport number_of
@@ -237,6 +237,16 @@ cdef class Object:
         cdef int code
         cdef Call call
         while at < count:
+            record = handle.record_of(programs[at])
+            if record != NULL and record.python_attach != NULL:
+                program = make_program(handle, programs[at])
+                several = record.python_attach(record, handle, program)
+                if several:
+                    links.extend(several)
+                else:
+                    skipped.append(program)
+                at += 1
+                continue
             first = at
             code = 0
             enter(&call, <PyObject *>handle)
@@ -253,22 +263,14 @@ cdef class Object:
                     if code < 0:
                         break
                     at += 1
+            leave(&call)
             for done in range(first, at):
+                program = make_program(handle, programs[done])
                 if made[done] == NULL:
-                    skipped.append(make_program(handle, programs[done]))
-                else:
-                    links.append(wrap(handle, programs[done], made[done]))
-            if code < 0:
-                finish(&call, code, "attach", make_program(handle, programs[at]))
-            finish(&call, 0, None, None)
-            if at < count:
-                program = make_program(handle, programs[at])
-                several = record.python_attach(record, handle, program)
-                if several:
-                    links.extend(several)
-                else:
                     skipped.append(program)
-                at += 1
+                else:
+                    links.append(make_link(made[done], handle, program, "its section"))
+            finish(&call, code, "attach", None if code >= 0 else make_program(handle, programs[at]))
         return 0
 
     cdef int attach_maps(self, list links) except -1:
@@ -336,11 +338,6 @@ cdef class Object:
         handle.guard = handle.kept = handle.table = None
         handle.bound = 0
         return 0
-
-
-cdef object wrap(Handle handle, libbpf.bpf_program *program, libbpf.bpf_link *link):
-    return make_link(link, handle, f"program '{libbpf.bpf_program__name(program).decode('utf-8', 'surrogateescape')}'",
-                     USDT_LINK if libbpf.bpf_link__fd(link) == 0 else PLAIN_LINK)
 
 
 def open(source, *, name=None, handlers=(), pin_root_path=None, kconfig=None, btf_custom_path=None,

@@ -23,8 +23,7 @@ cdef class Request:
     cdef readonly dict options
     cdef readonly object subject    # the source in words
     cdef Handle handle
-    cdef tuple texts
-    cdef Py_buffer buffer
+    cdef tuple texts                # what the job points to
     cdef Job job
 
     cdef int conclude_open(self) except -1

@@ -4,8 +4,7 @@ Each has three parts: what needs Python before, the C part, and what needs Pytho
 """
 import os as _os
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.object cimport PyObject
+from cpython.bytes cimport PyBytes_AS_STRING
 cimport cython
 from libc.errno cimport EINTR, EINVAL, EISDIR, ENOMEM, errno
 from libc.signal cimport SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP
@@ -97,6 +96,7 @@ cdef class Request:
         cdef libbpf.bpf_object_open_opts *opts = &self.job.opts
         cdef Handle handle
         cdef bytes raw_path = None if in_memory else path_bytes(source)
+        cdef bytes raw_data = None
         cdef bytes raw_name = None
         cdef bytes raw_pin = None if pin_root_path is None else path_bytes(pin_root_path)
         cdef bytes raw_kconfig = None if kconfig is None else name_bytes(kconfig, "kconfig")
@@ -124,17 +124,23 @@ cdef class Request:
         if raw_token is not None:
             need(1, 4, "token_path")
             opts.bpf_token_path = raw_token
-        self.texts = (raw_path, raw_name, raw_pin, raw_kconfig, raw_btf, raw_token)
         if in_memory:
-            try:
-                PyObject_GetBuffer(source, &self.buffer, PyBUF_SIMPLE)
-            except TypeError:
-                raise TypeError(f"source must be a path or bytes-like, not {type(source).__name__}") from None
-            self.job.data = <const unsigned char *>self.buffer.buf
-            self.job.size = self.buffer.len
+            if not isinstance(source, bytes):
+                # Nobody must change it between check and use, nor may it lie at an odd address.
+                try:
+                    view = memoryview(source)
+                except TypeError:
+                    raise TypeError(f"source must be a path or bytes-like, not {type(source).__name__}") from None
+                if not view.c_contiguous:
+                    raise BufferError("source is not contiguous")
+                source = view.tobytes()
+            raw_data = source
+            self.job.data = <const unsigned char *>PyBytes_AS_STRING(raw_data)
+            self.job.size = len(raw_data)
         else:
             self.job.path = raw_path
-        self.source = bytes(source) if in_memory and not isinstance(source, bytes) else source
+        self.texts = (raw_path, raw_data, raw_name, raw_pin, raw_kconfig, raw_btf, raw_token)
+        self.source = source
         self.options = {
             "name": name, "handlers": tuple(handlers), "pin_root_path": pin_root_path, "kconfig": kconfig,
             "btf_custom_path": btf_custom_path, "relaxed_maps": relaxed_maps, "log_level": log_level,
@@ -147,15 +153,11 @@ cdef class Request:
         self.subject = handle.name if in_memory else _os.fsdecode(raw_path)
         begin_open(handle, self.options["handlers"])
 
-    def __dealloc__(self):
-        PyBuffer_Release(&self.buffer)
-
     cdef int conclude_open(self) except -1:
         """After open_job() and leave(): give the handle its object, or raise what went wrong."""
         cdef Handle handle = self.handle
         cdef Job *job = &self.job
         end_open(handle)
-        PyBuffer_Release(&self.buffer)
         if job.object != NULL:
             handle.ptr = job.object
             handle.phase = OPEN

@@ -31,6 +31,19 @@ cdef extern from "<signal.h>" nogil:
     int pthread_sigmask(int how, const void *wanted, void *before)
     int SIG_SETMASK
 
+cdef extern from "Python.h" nogil:
+    unsigned long PyThread_get_thread_ident()
+
+cdef extern from "<pthread.h>" nogil:
+    int pthread_atfork(void (*prepare)() noexcept, void (*parent)() noexcept, void (*child)() noexcept)
+
+cdef extern from "<sys/syscall.h>" nogil:
+    long SYS_gettid
+
+cdef extern from "<unistd.h>" nogil:
+    long syscall(long number, ...)
+    int getpid()
+
 cdef extern from *:
     """
     static __thread int pylbpf_callbacks;
@@ -40,6 +53,17 @@ cdef extern from *:
 cdef const char *LOST_HOOK = (
     b"another handler overrides the same section with another program type, or setup changed it: libbpf would not "
     b"call prepare_load\n")
+
+# The thread that has the process's number; after a fork it is the one that called it.
+cdef unsigned long _main_thread = PyThread_get_thread_ident() if syscall(SYS_gettid) == getpid() else 0
+
+
+cdef void on_fork() noexcept nogil:
+    global _main_thread
+    _main_thread = PyThread_get_thread_ident()
+
+
+pthread_atfork(NULL, NULL, on_fork)
 
 cdef bint _finalizing = False
 # What a program of an overridden built-in section is bound to when no handler of ours wants it.
@@ -211,7 +235,7 @@ cdef int prepare_in_python(Handle handle, libbpf.bpf_program *ptr, bpf.bpf_prog_
         view = make_load_opts(handle, opts)
         handle.preparing = ptr
         handle.opts = opts
-        handle.writable = []
+        handle.writable = None
         try:
             nothing(handler.prepare_load(program, view), "prepare_load")
         except BaseException as error:
@@ -223,7 +247,7 @@ cdef int prepare_in_python(Handle handle, libbpf.bpf_program *ptr, bpf.bpf_prog_
             handle.opts = NULL
             writable, handle.writable = handle.writable, None
         try:
-            for lent in writable:
+            for lent in writable or ():
                 lent.revoke()
         except BufferError as error:
             keep_error(call, annotate(error, "prepare_load", program, handler))
@@ -240,6 +264,7 @@ cdef int prepare_program(Handle handle, libbpf.bpf_program *program, bpf.bpf_pro
     cdef int type = 0
     cdef int attach_type = 0
     cdef int code = 0
+    cdef bint interruptible
     if record == NULL:
         return 0
     if overriding:
@@ -255,11 +280,12 @@ cdef int prepare_program(Handle handle, libbpf.bpf_program *program, bpf.bpf_pro
             code = errno_of(code)
     if code == 0 and record.python_prepare_load:
         count(&statistics().prepare_load)
-        # Signals are blocked while the kernel verifies; Python's code may be interrupted as ever.
-        if call.signals != NULL:
+        # Signals are blocked while the kernel verifies. Python handles them on its main thread, there also in callbacks.
+        interruptible = call.signals != NULL and PyThread_get_thread_ident() == _main_thread
+        if interruptible:
             pthread_sigmask(SIG_SETMASK, call.signals, call.blocked)
         code = prepare_in_python(handle, program, opts, record, call)
-        if call.signals != NULL:
+        if interruptible:
             pthread_sigmask(SIG_SETMASK, call.blocked, NULL)
     return code
 

@@ -1,0 +1,148 @@
+"""The C floor as a library in this process: compiled from floor.c when it has changed."""
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import shlex
+import subprocess
+import tempfile
+from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_int64, c_long, c_size_t, c_uint64, c_void_p
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+SOURCE = Path(__file__).with_name("floor.c")
+BUILD = SOURCE.parent.parent / "build" / "bench"
+
+
+class Phases(Structure):
+    _fields_ = [(name, c_int64) for name in ("open", "load", "attach", "close")]
+
+    def times(self, *names: str) -> dict[str, int]:
+        return {name: getattr(self, name) for name in names}
+
+
+class Effects(Structure):
+    _fields_ = [(name, c_long) for name in ("programs", "loaded", "setup", "prepare_load", "attach")]
+
+
+class MapTimes(Structure):
+    _fields_ = [("update", c_int64), ("lookup", c_int64), ("delete", c_int64), ("sum", c_uint64)]
+
+
+class Drained(Structure):
+    _fields_ = [("records", c_long), ("bytes", c_long), ("copy", c_void_p)]
+
+
+def compiler() -> list[str]:
+    return [*shlex.split(os.environ.get("CC", "cc")), "-O2"]
+
+
+def build() -> Path:
+    flags = shlex.split(subprocess.check_output(["pkg-config", "--cflags", "--libs", "libbpf"], text=True))
+    command = [*compiler(), "-std=gnu11", "-shared", "-fPIC", str(SOURCE), *flags]
+    made_from = hashlib.sha256(SOURCE.read_bytes() + repr(command).encode()).hexdigest()[:16]
+    library = BUILD / f"floor-{made_from}.so"
+    if not library.exists():
+        BUILD.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=BUILD) as folder:
+            subprocess.run([*command, "-o", f"{folder}/floor.so"], check=True)
+            os.rename(f"{folder}/floor.so", library)
+    return library
+
+
+class Floor:
+    """floor.c with its types; a negative result is an OSError."""
+
+    def __init__(self) -> None:
+        self.library = ctypes.CDLL(str(build()))
+        self.library.floor_libbpf.restype = c_char_p
+        for name, *arguments in (
+            ("open", c_char_p, c_void_p, c_size_t, POINTER(Phases), POINTER(Effects)),
+            ("handlers", c_char_p, c_char_p, c_int, c_int, POINTER(Phases), POINTER(Effects)),
+            ("insns", c_void_p, c_long, POINTER(c_int64), POINTER(c_long)),
+            ("map", c_int, c_uint64, POINTER(MapTimes)),
+            ("run", c_int, c_int),
+            ("drain", c_int, c_void_p, POINTER(c_int64), POINTER(Drained)),
+            ("links", c_void_p, c_long, POINTER(c_int64), POINTER(c_int64)),
+        ):
+            function = getattr(self.library, f"floor_{name}")
+            function.argtypes = arguments
+            function.errcheck = check
+
+    @property
+    def libbpf(self) -> str:
+        return os.path.realpath(os.fsdecode(self.library.floor_libbpf()))
+
+    @contextlib.contextmanager
+    def silence(self) -> Iterator[None]:
+        """libbpf's print function as it would be without pylbpf."""
+        self.library.floor_begin()
+        try:
+            yield
+        finally:
+            self.library.floor_end()
+
+    def quietly(self, measure: Callable[[], Any]) -> Callable[[], Any]:
+        """The same measurement, without pylbpf listening to libbpf."""
+
+        def run() -> Any:
+            with self.silence():
+                return measure()
+
+        return run
+
+    def open(self, source: Path | bytes, programs: int) -> dict[str, int]:
+        times, effects = Phases(), Effects()
+        with self.silence():
+            if isinstance(source, bytes):
+                self.library.floor_open(None, source, len(source), byref(times), byref(effects))
+            else:
+                self.library.floor_open(os.fsencode(source), None, 0, byref(times), byref(effects))
+        assert effects.programs == programs
+        return times.times("open", "close")
+
+    def handlers(
+        self, path: Path, section: str, program_type: int, *, callbacks: bool, programs: int
+    ) -> dict[str, int]:
+        times, effects = Phases(), Effects()
+        with self.silence():
+            self.library.floor_handlers(
+                os.fsencode(path), section.encode(), program_type, callbacks, byref(times), byref(effects)
+            )
+        called = programs if callbacks else 0
+        assert (effects.programs, effects.loaded) == (programs, programs)
+        assert (effects.setup, effects.prepare_load, effects.attach) == (called, called, called)
+        return times.times("open", "load", *(["attach"] if callbacks else []), "close")
+
+    def insns(self, program: int, times: int, count: int) -> int:
+        took, counted = c_int64(), c_long()
+        self.library.floor_insns(program, times, byref(took), byref(counted))
+        assert counted.value == count
+        return took.value
+
+    def map(self, fd: int, n: int) -> dict[str, int]:
+        times = MapTimes()
+        self.library.floor_map(fd, n, byref(times))
+        assert times.sum == n * (n + 1) // 2
+        return {"update": times.update, "lookup": times.lookup, "delete": times.delete}
+
+    def drain(self, map_fd: int, records: int, size: int, *, copy: Any = None) -> int:
+        took, drained = c_int64(), Drained()
+        with self.silence():
+            self.library.floor_drain(map_fd, copy, byref(took), byref(drained))
+        assert (drained.records, drained.bytes) == (records, records * size)
+        return took.value
+
+    def links(self, program: int, n: int) -> dict[str, int]:
+        attach, destroy = c_int64(), c_int64()
+        with self.silence():
+            self.library.floor_links(program, n, byref(attach), byref(destroy))
+        return {"attach": attach.value, "destroy": destroy.value}
+
+
+def check(result: int, function: Any, arguments: Any) -> int:
+    if result < 0:
+        raise OSError(-result, f"{function.__name__}: {os.strerror(-result)}")
+    return result

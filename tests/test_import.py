@@ -1,0 +1,150 @@
+"""What importing costs and gives: nothing that is not needed, and every public name documented."""
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+import pylbpf
+
+HEAVY = {"numpy", "ctypes", "_ctypes", "rich", "socket", "_socket", "asyncio", "multiprocessing", "subprocess",
+         "inspect", "logging", "typing", "dataclasses", "difflib", "pathlib", "threading", "tempfile", "cffi", "json"}
+PUBLIC = [name for name in pylbpf.__all__ if name != "__version__"]
+CLASSES = [getattr(pylbpf, name) for name in PUBLIC if isinstance(getattr(pylbpf, name), type)]
+
+
+def imported(code: str) -> set[str]:
+    """Modules that are there after the code and not before it, in an interpreter that has no site packages' hooks."""
+    code = (f"import sys; before = set(sys.modules)\n{code}\n"
+            "import json; print(json.dumps(sorted(set(sys.modules) - before)))")
+    result = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+def test_import_brings_in_no_heavy_module():
+    found = imported("import pylbpf")
+    assert "pylbpf.object" in found
+    assert not found & (HEAVY - {"json"})
+    assert "pylbpf.enums" not in found and "pylbpf.disasm" not in found
+
+
+def test_work_brings_in_no_heavy_module_either(bpf_object):
+    found = imported(f"import pylbpf\nwith pylbpf.open({str(bpf_object('subprogs'))!r}) as obj:\n"
+                     "    memoryview(obj.programs['first'].insns).tobytes(); obj.programs['first'].type")
+    assert not found & {"numpy", "ctypes", "rich", "socket", "asyncio", "inspect"}
+    assert "pylbpf.enums" in found
+
+
+def test_import_prints_nothing_and_warns_of_nothing():
+    result = subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", "import pylbpf"], stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True)
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+def test_import_opens_and_starts_nothing():
+    code = ("import os, sys\nbefore = len(os.listdir('/proc/self/fd'))\nimport pylbpf\n"
+            "print(len(os.listdir('/proc/self/fd')) - before, len(os.listdir('/proc/self/task')))")
+    result = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    assert result.stdout.split() == ["0", "1"]
+
+
+@pytest.mark.parametrize("name", pylbpf.__all__)
+def test_every_public_name_exists(name):
+    assert getattr(pylbpf, name) is not None and name in dir(pylbpf)
+
+
+def test_all_has_no_name_twice_and_no_public_thing_is_missing_from_it():
+    assert len(set(pylbpf.__all__)) == len(pylbpf.__all__)
+    for name, thing in vars(pylbpf).items():
+        if not name.startswith("_") and (inspect.isclass(thing) or inspect.isroutine(thing)):
+            assert name in pylbpf.__all__
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="there_is_no_such"):
+        pylbpf.there_is_no_such
+
+
+def test_star_import_gives_the_same_objects():
+    names: dict = {}
+    exec("from pylbpf import *", names)
+    assert set(pylbpf.__all__) <= set(names) and names["Object"] is pylbpf.Object
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_has_a_docstring(name):
+    doc = inspect.getdoc(getattr(pylbpf, name))
+    assert doc and doc != inspect.getdoc(type(getattr(pylbpf, name)))
+    assert doc.splitlines()[0].strip()
+
+
+def members(cls):
+    for name, member in vars(cls).items():
+        if not name.startswith("_") and (inspect.isroutine(member) or inspect.isdatadescriptor(member)
+                                         or isinstance(member, (staticmethod, classmethod, property))):
+            yield name, member
+
+
+def is_plain_field(member) -> bool:
+    """A C field that the class's docstring tells of."""
+    return type(member).__name__ == "member_descriptor"
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_every_public_method_has_a_docstring(cls):
+    import enum
+    if issubclass(cls, enum.Enum):
+        assert cls.__doc__
+        return
+    for base in cls.__mro__:
+        if not base.__module__.startswith("pylbpf"):
+            continue
+        for name, member in members(base):
+            doc = getattr(member, "__doc__", None) or getattr(getattr(member, "__func__", None), "__doc__", None)
+            if is_plain_field(member) or type(member).__name__ == "getset_descriptor" and not doc:
+                assert re.search(rf"\b{name}\b", cls.__doc__ or ""), f"{cls.__name__} tells nothing of {name}"
+            else:
+                assert doc, f"{base.__name__}.{name} has no docstring"
+
+
+# What pylbpf does by itself, or what other methods do; everything else names what it wraps.
+OWN = {
+    "Object": {"state", "closed", "programs", "maps", "links", "reopen", "ring_buffer"},
+    "Program": {"object", "log", "fileno", "handler", "insn_count", "insns", "view_insns", "disassemble", "attach"},
+    "Map": {"fileno", "keys", "items"},
+    "Link": {"close", "closed", "fileno"},
+    "RingBuffer": {"closed", "close", "records"},
+    "Btf": set(),
+}
+C_NAME = re.compile(r"\b(bpf_\w+|btf_\w+|ring_buffer_\w+|libbpf_\w+)\(\)")
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_wraps_c_names_its_source(name):
+    cls = getattr(pylbpf, name)
+    for base in cls.__mro__:
+        if base.__module__.startswith("pylbpf"):
+            for member_name, member in members(base):
+                if member_name not in OWN[name] and not is_plain_field(member) and getattr(member, "__doc__", None):
+                    assert C_NAME.search(member.__doc__), f"{name}.{member_name} names no C function"
+
+
+@pytest.mark.parametrize("function", ["open", "set_print", "libbpf_version", "libbpf_version_string", "possible_cpus"])
+def test_functions_that_wrap_c_name_their_source(function):
+    assert C_NAME.search(getattr(pylbpf, function).__doc__)
+
+
+def test_versions():
+    major, minor = pylbpf.libbpf_version()
+    assert (major, minor) >= (1, 1)
+    assert pylbpf.libbpf_version_string().lstrip("v").startswith(f"{major}.{minor}")
+    assert re.match(r"\d+\.\d+\.\d+", pylbpf.__version__)
+
+
+def test_get_include_is_where_the_header_is():
+    import os
+    assert os.path.exists(os.path.join(pylbpf.get_include(), "pylbpf", "handler.h"))

@@ -1,0 +1,317 @@
+"""Links: what they keep attached, how they end, and how they outlive their process."""
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+import time
+
+import pytest
+
+import kernel
+import pylbpf
+import rings
+
+pytestmark = pytest.mark.bpf
+
+
+@pytest.fixture
+def obj(bpf_object):
+    with rings.loaded(bpf_object("rings")) as obj:
+        yield obj
+
+
+@pytest.fixture
+def program(obj):
+    return obj.programs["send"]
+
+
+@pytest.fixture
+def count(obj):
+    """count() -> how often the program runs when it is given one reason to."""
+    def runs() -> int:
+        before = rings.sent(obj)
+        rings.send()
+        return rings.sent(obj) - before
+
+    return runs
+
+
+@pytest.fixture
+def xdp(bpf_object, veth):
+    """A program that passes packets, and packets() -> how many of three it sees."""
+    with pylbpf.open(bpf_object("xdp")) as obj:
+        obj.programs["pass_frags"].autoload = False
+        obj.load()
+
+        def packets() -> int:
+            before = struct.unpack("=Q", obj.maps["packets"].lookup(bytes(4)))[0]
+            veth.send(3)
+            return struct.unpack("=Q", obj.maps["packets"].lookup(bytes(4)))[0] - before
+
+        yield obj.programs["pass"], packets
+
+
+def descriptors() -> set[str]:
+    return {fd for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")}
+
+
+def is_open(fd: int) -> bool:
+    with contextlib.suppress(OSError):
+        os.fstat(fd)
+        return True
+    return False
+
+
+# ---------------------------------------------------------------- destroy
+
+
+def test_c57_destroy_twice_does_nothing(program, count):
+    link = program.attach()
+    fd = link.fd
+    assert not link.closed and count() == 1
+    link.destroy()
+    assert link.closed and count() == 0 and not is_open(fd)
+    link.destroy()
+    link.close()
+    assert repr(link) == "<Link: program 'send' on section 'raw_tp/task_rename', closed>"
+
+
+def test_c57_everything_on_a_closed_link_is_a_value_error(program, tmp_path):
+    link = program.attach()
+    link.destroy()
+    for use in (lambda: link.fd, link.fileno, link.detach, link.disconnect, lambda: link.pin_path,
+                lambda: link.pin(tmp_path / "x"), link.unpin, link.__enter__):
+        with pytest.raises(ValueError, match="is closed"):
+            use()
+    assert link.name and str(link) == link.name
+
+
+def test_with_destroys(program, count):
+    with program.attach() as link:
+        assert count() == 1
+    assert link.closed and count() == 0
+
+
+def test_c94_descriptor_is_the_links_own(program):
+    with program.attach() as link:
+        assert link.fd == link.fileno() >= 3 and not os.get_inheritable(link.fd)
+        assert "bpf" in os.readlink(f"/proc/self/fd/{link.fd}")
+
+
+def test_link_cannot_be_copied(program):
+    import copy
+    import pickle
+    with program.attach() as link:
+        for make in (copy.copy, pickle.dumps):
+            with pytest.raises(TypeError):
+                make(link)
+
+
+# ---------------------------------------------------------------- detach
+
+
+def test_detach_in_the_kernel_keeps_the_link_object(xdp, veth):
+    program, packets = xdp
+    with program.attach_xdp(veth.name) as link:
+        assert packets() == 3
+        link.detach()
+        assert packets() == 0 and not link.closed and is_open(link.fd)
+        link.detach()  # as the kernel has it: nothing more to do
+
+
+def test_c63_detach_of_a_kind_that_cannot(program, count):
+    with program.attach() as link:
+        with pytest.raises(pylbpf.BpfError, match="detach program 'send'") as raised:
+            link.detach()
+        assert raised.value.errno == errno.EOPNOTSUPP
+        assert not link.closed and count() == 1
+
+
+# ---------------------------------------------------------------- disconnect
+
+
+def test_c62_disconnect_hands_out_the_descriptor(program, count):
+    link = program.attach()
+    number = link.fd
+    fd = link.disconnect()
+    assert fd == number and link.closed and is_open(fd)
+    assert count() == 1
+    link.destroy()
+    assert count() == 1 and is_open(fd)
+    os.close(fd)
+    assert count() == 0
+
+
+def test_c62_disconnected_link_outlives_its_object(bpf_object):
+    with rings.loaded(bpf_object("rings")) as obj:
+        shared = os.dup(obj.maps["config"].fd)
+        fd = obj.programs["send"].attach().disconnect()
+    with pylbpf.open(bpf_object("rings")) as reader:
+        reader.maps["config"].reuse_fd(shared)
+        os.close(shared)
+        reader.load()
+        rings.send(2)
+        assert rings.sent(reader) == 2
+        os.close(fd)
+        rings.send(2)
+        assert rings.sent(reader) == 2
+
+
+@pytest.mark.parametrize("kind", ["perf_event", "tracepoint", "xdp"])
+def test_c62_closing_the_descriptor_of_disconnect_frees_everything(bpf_object, kind, veth, requires_perf_event,
+                                                                      tracefs):
+    """Links on perf events hold two descriptors; one is handed out, and nobody else knows of the other."""
+    with pylbpf.open(bpf_object(kind)) as obj:
+        obj.load()
+        event = kernel.perf_event_open(1, 0, frequency=99)
+        before = descriptors()
+        if kind == "perf_event":
+            link = obj.programs["on_sample"].attach_perf_event(event)
+        elif kind == "tracepoint":
+            link = obj.programs["on_task_rename"].attach()
+        else:
+            link = obj.programs["pass"].attach_xdp(veth.name)
+        os.close(link.disconnect())
+        left = descriptors() - before
+        os.close(event)
+        for fd in left:
+            os.close(int(fd))
+        assert not left
+
+
+# ---------------------------------------------------------------- pins
+
+
+def test_pin_and_unpin(program, count, bpffs):
+    path = bpffs / "link"
+    with program.attach() as link:
+        assert link.pin_path is None
+        link.pin(path)
+        assert path.exists() and link.pin_path == str(path)
+        with pytest.raises(pylbpf.BpfError):
+            link.pin(bpffs / "another")
+        link.unpin()
+        assert not path.exists() and link.pin_path is None
+        assert count() == 1
+        with pytest.raises(pylbpf.BpfError):
+            link.unpin()
+
+
+def test_pinned_link_outlives_everything_and_can_be_opened(obj, program, count, bpffs):
+    path = bpffs / "sub" / "link"
+    link = program.attach()
+    link.pin(path)
+    link.destroy()
+    assert count() == 1
+    opened = pylbpf.Link.open(path)
+    assert opened.name == f"pinned at {path}" and opened.pin_path == str(path) and not opened.closed
+    opened.unpin()
+    assert count() == 1
+    opened.close()
+    assert count() == 0
+
+
+def test_opened_link_keeps_attached_what_nobody_else_does(program, count, bpffs):
+    link = program.attach()
+    link.pin(bpffs / "link")
+    opened = pylbpf.Link.open(str(bpffs / "link"))
+    link.destroy()
+    (bpffs / "link").unlink()
+    assert count() == 1
+    opened.destroy()
+    assert count() == 0
+
+
+def test_xdp_link_is_pinned_and_detached_by_another(xdp, veth, bpffs):
+    program, packets = xdp
+    link = program.attach_xdp(veth.name)
+    link.pin(bpffs / "xdp")
+    link.close()
+    with pylbpf.Link.open(os.fsencode(bpffs / "xdp")) as opened:
+        assert packets() == 3
+        opened.detach()
+        assert packets() == 0
+        opened.unpin()
+
+
+def test_c63_failing_unpin_says_why(program, bpffs):
+    with program.attach() as link:
+        link.pin(bpffs / "link")
+        (bpffs / "link").unlink()
+        with pytest.raises(FileNotFoundError, match="unpin program 'send'"):
+            link.unpin()
+
+
+def test_pin_where_it_cannot_be(program, tmp_path, bpffs):
+    with program.attach() as link:
+        with pytest.raises(pylbpf.BpfError):
+            link.pin(tmp_path / "no_bpffs")
+        (bpffs / "taken").mkdir()
+        with pytest.raises(FileExistsError):
+            link.pin(bpffs / "taken")
+        with pytest.raises(ValueError, match="NUL"):
+            link.pin("a\0b")
+        assert link.pin_path is None
+
+
+def test_open_of_what_is_no_pinned_link(obj, bpffs, tmp_path):
+    with pytest.raises(FileNotFoundError, match="open link"):
+        pylbpf.Link.open(bpffs / "nothing")
+    obj.maps["config"].pin(bpffs / "map")
+    with pytest.raises(pylbpf.BpfError):
+        with pylbpf.Link.open(bpffs / "map") as link:
+            link.detach()
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path, "/dev/null"):
+        with pytest.raises(pylbpf.BpfError):
+            pylbpf.Link.open(path)
+    for path in ("", "a\0b"):
+        with pytest.raises(ValueError):
+            pylbpf.Link.open(path)
+    obj.maps["config"].unpin()
+
+
+def test_open_of_a_pinned_map_is_an_error(obj, bpffs):
+    """It would be a link that is none."""
+    obj.maps["config"].pin(bpffs / "map")
+    try:
+        with pytest.raises(pylbpf.BpfError):
+            pylbpf.Link.open(bpffs / "map").close()
+    finally:
+        obj.maps["config"].unpin()
+
+
+# ---------------------------------------------------------------- several
+
+
+def test_link_set_is_a_sequence(bpf_object):
+    with pylbpf.open(bpf_object("subprogs")) as obj:
+        obj.load()
+        links = obj.attach()
+        assert len(links) == 3 and links[0] is list(links)[0] and links[-1] in links
+        assert isinstance(links[:2], pylbpf.LinkSet) and len(links[:2]) == 2
+        with pytest.raises(IndexError):
+            links[3]
+        assert repr(links) == "<LinkSet: 3 links, 0 programs skipped>"
+        with links[1:]:
+            assert not links[1].closed
+        assert [link.closed for link in links] == [False, True, True]
+        links.close()
+        links.close()
+        assert all(link.closed for link in links)
+
+
+def test_object_close_destroys_links_made_by_hand(bpf_object):
+    with pylbpf.open(bpf_object("task_rename")) as obj:
+        obj.load()
+        before = kernel.link_ids()
+        links = [obj.programs["on_task_rename"].attach() for _ in range(3)]
+        assert len(kernel.link_ids() - before) == 3
+    assert all(link.closed for link in links)
+    for _ in range(100):  # a raw tracepoint link is freed after a grace period
+        if not kernel.link_ids() - before:
+            break
+        time.sleep(0.01)
+    assert not kernel.link_ids() - before

@@ -1,0 +1,145 @@
+"""A walk through the whole interface: everything here must pass mypy --strict."""
+from __future__ import annotations
+
+import array
+import os
+from pathlib import Path
+from typing import List, Optional, Tuple, Union
+
+import pylbpf
+from pylbpf import AttachType, MapType, ProgramFlags, ProgramType, State
+
+
+class Declared(pylbpf.ProgramHandler):
+    section = "declared/"
+    program_type = ProgramType.RAW_TRACEPOINT
+    expected_attach_type = 0
+    program_flags = ProgramFlags.SLEEPABLE | ProgramFlags.TEST_RND_HI32
+    autoload = True
+    priority = 3
+    cookie = "mine"
+
+
+class One(pylbpf.ProgramHandler):
+    def __init__(self, section: str, hertz: int) -> None:
+        super().__init__(section=section, program_type=ProgramType.PERF_EVENT)
+        self.hertz = hertz
+
+    def setup(self, program: pylbpf.Program) -> None:
+        program.autoload = program.section != self.section
+
+    def prepare_load(self, program: pylbpf.Program, opts: pylbpf.LoadOpts) -> None:
+        opts.prog_flags |= ProgramFlags.SLEEPABLE
+        opts.expected_attach_type = AttachType.TRACE_FENTRY
+        opts.prog_btf_fd = program
+        opts.fd_array = [3, program]
+        opts.line_info = opts.func_info = None
+        with memoryview(program.view_insns(writable=True)) as view:
+            view.release()
+
+    def attach(self, program: pylbpf.Program) -> pylbpf.Link:
+        return program.attach_raw_tracepoint("sys_enter", cookie=1)
+
+
+class Several(pylbpf.ProgramHandler):
+    section = None
+
+    def attach(self, program: pylbpf.Program) -> List[pylbpf.Link]:
+        return [program.attach_perf_event(fd) for fd in (3, 4)]
+
+
+class Perhaps(pylbpf.ProgramHandler):
+    def attach(self, program: pylbpf.Program) -> Optional[pylbpf.Link]:
+        return None
+
+
+native = pylbpf.NativeHandler("native/", cookie=7, setup=0x1234, autoload=False)
+
+with pylbpf.register(Declared()) as registration:
+    handler: pylbpf.ProgramHandler = registration.handler
+    active: bool = registration.active
+
+info = pylbpf.section_info("xdp")
+if info is not None:
+    kind: ProgramType = info.program_type
+    whose: Optional[pylbpf.ProgramHandler] = info.handler
+
+before = pylbpf.handler_stats()
+taken: int = (pylbpf.handler_stats() - before).gil_acquired
+
+
+def everything(source: Union[str, Path, bytes, bytearray, memoryview], map_fd: int) -> None:
+    with pylbpf.open(source, handlers=[One("on/", 99), native], log_level=1, pin_root_path=Path("/sys/fs/bpf")) as obj:
+        state: State = obj.state
+        assert state is State.OPEN
+        program: pylbpf.Program = obj.programs["run"]
+        names: List[str] = list(obj.programs)
+        pairs: List[Tuple[str, pylbpf.Program]] = list(obj.programs.items())
+        program.type = ProgramType.XDP
+        program.type = 6
+        program.flags |= ProgramFlags.XDP_HAS_FRAGS
+        program.ifindex = "lo"
+        settings: pylbpf.Map = obj.maps["settings"]
+        settings.max_entries = 10
+        settings.type = MapType.HASH
+        settings.reuse_fd(map_fd)
+        settings.pin_path = None
+
+        obj.prepare()
+        insns: pylbpf.Insns = program.insns
+        first: pylbpf.Insn = insns[0]
+        rest: pylbpf.Insns = insns[1:]
+        numbers: Tuple[int, int, int] = first.dst, first.src, first.imm
+        raw: bytes = bytes(rest)
+        program.set_insns(insns)
+        program.set_insns(raw)
+        program.set_insns(array.array("B", raw))
+        lines: int = program.line_info[0].line
+
+        obj.load()
+        links: pylbpf.LinkSet = obj.attach()
+        one: pylbpf.Link = links[0]
+        some: pylbpf.LinkSet = links[1:]
+        left_out: Tuple[pylbpf.Program, ...] = links.skipped
+        mine: Union[pylbpf.Link, pylbpf.LinkSet] = program.attach()
+        with mine, program.attach_uprobe("libc.so.6", function="malloc", retprobe=True) as link:
+            os.fstat(link.fileno())
+
+        value: Optional[bytes] = settings.lookup(b"key ")
+        settings.update(bytearray(4), memoryview(b"value"), flags=pylbpf.UpdateFlags.NOEXIST)
+        for key, found in settings.items():
+            print(key + found, names, pairs, numbers, lines, one, some, left_out, value)
+
+        with obj.ring_buffer("events", print) as ring:
+            delivered: int = ring.poll(0.1) + ring.consume(max_records=3)
+            for record in ring.records(timeout=delivered):
+                data: bytes = record
+                print(data)
+        ring = pylbpf.RingBuffer(settings)
+        ring.add(map_fd, lambda record: None)
+        types = obj.btf
+        if types is not None:
+            print(types.name(types.find("record")), len(types))
+
+
+def errors() -> None:
+    try:
+        everything(b"", 3)
+    except pylbpf.VerifierError as error:
+        text: Tuple[Optional[str], Optional[int], str] = error.summary, error.insn, error.log
+        print(text)
+    except (pylbpf.NotSupported, PermissionError) as either:
+        print(either.errno)
+    except pylbpf.BpfError as plain:
+        print(plain.operation, plain.subject)
+
+
+def listen(level: pylbpf.LogLevel, line: str) -> None:
+    print(level.name, line)
+
+
+previous = pylbpf.set_print(listen, pylbpf.LogLevel.DEBUG)
+pylbpf.set_print(None)
+version: Tuple[int, int] = pylbpf.libbpf_version()
+folder: str = pylbpf.get_include() + pylbpf.libbpf_version_string() + pylbpf.__version__
+cpus: int = pylbpf.possible_cpus()
