@@ -23,6 +23,7 @@ DIRECTIVES = {
     "language_level": 3,
     "binding": False,
     "cdivision": True,
+    "nonecheck": True,  # X.__new__(X) must raise, not crash
     "embedsignature": True,
     "embedsignature.format": "python",
     "auto_pickle": False,

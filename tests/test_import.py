@@ -116,7 +116,7 @@ OWN = {
     "Object": {"state", "closed", "programs", "maps", "links", "reopen", "ring_buffer"},
     "Program": {"object", "log", "fileno", "handler", "insn_count", "insns", "view_insns", "disassemble", "attach"},
     "Map": {"fileno", "keys", "items"},
-    "Link": {"close", "closed", "fileno", "program"},
+    "Link": {"close", "closed", "fileno", "name", "program"},
     "RingBuffer": {"closed", "close", "records"},
     "Btf": set(),
 }

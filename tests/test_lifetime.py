@@ -5,6 +5,7 @@ import contextlib
 import gc
 import itertools
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -373,14 +374,16 @@ def test_exit_with_an_open_link_says_no_more_than_that(bpf_object):
 
 @pytest.mark.bpf
 def test_exit_leaves_nothing_attached(bpf_object):
-    before = kernel.link_ids()
+    tell = "\n    print(open(f'/proc/self/fdinfo/{links[0].fd}').read())\n"
+    numbers = set()
     for options in ((), ("-W", "error")):
-        run(EVERYTHING_OPEN.format(links="obj.attach()"), bpf_object("rings"), options=options)
+        result = run(EVERYTHING_OPEN.format(links="obj.attach()") + tell, bpf_object("rings"), options=options)
+        numbers.add(int(re.search(r"^link_id:\s*(\d+)", result.stdout, re.MULTILINE).group(1)))
     for _ in range(200):
-        if kernel.link_ids() <= before:
+        if not numbers & kernel.link_ids():
             break
         time.sleep(0.01)
-    assert kernel.link_ids() <= before
+    assert len(numbers) == 2 and not numbers & kernel.link_ids()
 
 
 def test_sys_exit_out_of_a_callback_ends_the_process(bpf_object):

@@ -11,7 +11,7 @@ from posix.unistd cimport close as close_fd, dup
 from .c cimport libbpf
 from .call cimport Call, count, enter, note_missing, statistics
 from .errors cimport fail, finish, need
-from .handle cimport Handle, LOADED, PASS, Record
+from .handle cimport Handle, LOADED, OPENING, PASS, Record
 from .link cimport Link, make_link
 from .autoattach cimport builtin_attach
 from .paths cimport name_bytes, path_bytes
@@ -41,6 +41,8 @@ cdef class Attachable:
 
     cdef libbpf.bpf_program *live(self) except NULL:
         self.handle.check_alive()
+        if self.handle.phase == OPENING:
+            self.handle.check_opener()
         return self.ptr
 
     cdef bint begin(self, str operation) except -1:

@@ -79,6 +79,7 @@ cdef class Handle:
     cdef libbpf.bpf_object *live(self) except NULL
     cdef bint usable(self) noexcept
     cdef int check_alive(self) except -1
+    cdef int check_opener(self) except -1
     cdef int check_views(self, str operation) except -1
     cdef Phase now(self) noexcept
     cdef int require(self, int phases, str operation) except -1

@@ -1,3 +1,4 @@
+# cython: nonecheck=False
 """The owner of one bpf_object, shared by its programs, maps and links.
 
 Whoever was handed out by an object keeps its handle; the handle keeps none of them, so reference counts alone free
@@ -96,6 +97,12 @@ cdef class Handle:
             raise StateError(_errno.EBUSY, "still being opened", None, self.name)
         return self.ptr
 
+    cdef int check_opener(self) except -1:
+        """While an object is being opened only its own callbacks may look: libbpf frees it at any moment if that fails."""
+        if self.holder != PyThread_get_thread_ident():
+            raise StateError(_errno.EBUSY, "still being opened by another thread", None, self.name)
+        return 0
+
     cdef int check_views(self, str operation) except -1:
         if self.exports:
             raise BufferError(f"cannot {operation} {self.name}: {self.exports} views of its instructions are in use")
@@ -139,6 +146,9 @@ cdef class Handle:
     cdef int settle(self) except -1:
         """Wait until a load on another thread, which moves instructions, is over."""
         if self.loading and self.holder != PyThread_get_thread_ident():
+            if self.preparing != NULL:
+                # Its callback may be waiting for us.
+                raise StateError(_errno.EBUSY, "being loaded by another thread, which is in a callback", None, self.name)
             self.acquire("look into")
             self.release()
         return 0
@@ -167,10 +177,11 @@ cdef class Handle:
         cdef size_t low = 0
         cdef size_t high = self.bound
         cdef size_t middle
+        cdef size_t hint = self.hint
         # Programs are loaded and attached in order: most often it is the one after the last.
-        if self.hint < high and self.bindings[self.hint].program == program:
-            self.hint += 1
-            return self.bindings[self.hint - 1].record
+        if hint < high and self.bindings[hint].program == program:
+            self.hint = hint + 1
+            return self.bindings[hint].record
         while low < high:
             middle = (low + high) // 2
             if self.bindings[middle].program < program:

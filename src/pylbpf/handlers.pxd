@@ -14,5 +14,6 @@ cdef class ProgramHandler:
     cdef int attach_nogil(self, const libbpf.bpf_program *program, libbpf.bpf_link **link) noexcept nogil
 
 
-# Fill a record, all zero, with what a handler declares and which of its methods are to be called.
-cdef int describe(object handler, Record *record) except -1
+# Fill a record, all zero, with what a handler declares and which of its methods are to be called; return its section
+# and priority. Attributes are read once: they may be anything.
+cdef tuple describe(object handler, Record *record)

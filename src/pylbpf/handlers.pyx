@@ -194,18 +194,28 @@ cdef bint overrides(object handler, str method):
     return getattr(type(handler), method) is not getattr(ProgramHandler, method)
 
 
-cdef int describe(object handler, Record *record) except -1:
-    """Fill a record, all zero, with what a handler declares and which of its methods are to be called."""
+cdef unsigned int type_of(object value, str what) except? 0xffffffff:
+    cdef unsigned int number = number_of(value, what)
+    if number >= 1 << 16:
+        raise ValueError(f"{what} {value} is not in its enum")
+    return number
+
+
+cdef tuple describe(object handler, Record *record):
     section = check_section(handler.section)
-    if isinstance(handler.priority, bool) or not isinstance(handler.priority, int):
-        raise TypeError(f"priority must be an int, not {handler.priority!r}")
-    if handler.autoload is not None and not isinstance(handler.autoload, bool):
-        raise TypeError(f"autoload must be True, False or None, not {handler.autoload!r}")
+    priority = handler.priority
+    autoload = handler.autoload
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise TypeError(f"priority must be an int, not {priority!r}")
+    if not -1 << 31 <= priority < 1 << 31:
+        raise ValueError(f"priority {priority} does not fit 32 bits")
+    if autoload is not None and not isinstance(autoload, bool):
+        raise TypeError(f"autoload must be True, False or None, not {autoload!r}")
     record.handler = <PyObject *>handler
-    record.program_type = number_of(handler.program_type, "program_type")
-    record.expected_attach_type = number_of(handler.expected_attach_type, "expected_attach_type")
+    record.program_type = type_of(handler.program_type, "program_type")
+    record.expected_attach_type = type_of(handler.expected_attach_type, "expected_attach_type")
     record.program_flags = number_of(handler.program_flags, "program_flags")
-    record.autoload = -1 if handler.autoload is None else <int>handler.autoload
+    record.autoload = -1 if autoload is None else <int>autoload
     record.catch_all = section is None
     if isinstance(handler, NativeHandler):
         setup, prepare_load, attach = (<NativeHandler>handler).functions
@@ -226,4 +236,4 @@ cdef int describe(object handler, Record *record) except -1:
     record.prepares = record.python_prepare_load or record.prepare_load not in (NULL, virtual_prepare_load) or any(
         not base.__flags__ & HEAP_TYPE and base not in (NativeHandler, ProgramHandler, object)
         for base in type(handler).__mro__)
-    return 0
+    return section, priority

@@ -73,10 +73,10 @@ cdef class Insns:
         """The address now, or an exception if this view is of another time."""
         if self.copy is not None:
             return <const uapi.bpf_insn *>PyBytes_AS_STRING(self.copy)
-        if self.program == NULL:
-            raise ValueError("this view was lent to a prepare_load callback, which has returned")
         self.handle.check_alive()
         self.handle.settle()
+        if self.program == NULL:
+            raise ValueError("this view was lent to a prepare_load callback, which has returned")
         if self.moves != self.handle.moves:
             raise ValueError(f"the instructions have moved since this view was taken; {self.handle.name} is now "
                              f"{phase_name(self.handle.phase)}")

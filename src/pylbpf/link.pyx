@@ -84,6 +84,15 @@ cdef class Link:
             raise StateError(_errno.EPERM, "made by the parent process; a forked child may only drop it", None, self.name)
         return self.ptr
 
+    cdef int check_idle(self, str operation) except -1:
+        if self.busy:
+            raise StateError(_errno.EBUSY, "another thread is at work on it", operation, self.name)
+        return 0
+
+    cdef int done(self, Call *call, int code, str operation, object subject) except -1:
+        self.busy = False
+        return finish(call, code, operation, subject)
+
     cdef int release(self, str operation) except -1:
         """Destroy the bpf_link. The pointer is gone before the GIL is, so nobody can come second."""
         cdef libbpf.bpf_link *ptr = self.ptr
@@ -91,9 +100,10 @@ cdef class Link:
         cdef bint locked = False
         cdef Call call
         cdef int code
-        self.ptr = NULL
         if ptr == NULL:
             return 0
+        self.check_idle(operation)
+        self.ptr = NULL
         if handle is not None and handle.links is not None:
             handle.links.pop(id(self), None)
         if self.generation != fork_generation():
@@ -152,10 +162,13 @@ cdef class Link:
         cdef Call call
         cdef int code
         self.fd
+        self.check_idle("detach")
+        ptr = self.live()
+        self.busy = True
         enter(&call, NULL)
         with nogil:
             code = libbpf.bpf_link__detach(ptr)
-        finish(&call, code, "detach", self)
+        self.done(&call, code, "detach", self)
 
     def disconnect(self):
         """Give up the link without detaching, and return its descriptor, which the caller now owns and closes.
@@ -165,7 +178,8 @@ cdef class Link:
         """
         cdef int fd = self.fd
         cdef int event = self.event if self.event >= 0 else event_of(fd)
-        libbpf.bpf_link__disconnect(self.ptr)
+        self.check_idle("disconnect")
+        libbpf.bpf_link__disconnect(self.live())
         self.release("disconnect")
         if event >= 0 and event != fd:
             # The kernel's link holds it; libbpf has just lost the number.
@@ -175,6 +189,7 @@ cdef class Link:
     @property
     def pin_path(self):
         """Where the link is pinned, or None. Source: bpf_link__pin_path()."""
+        self.check_idle("read pin_path of")
         cdef const char *path = libbpf.bpf_link__pin_path(self.live())
         return None if path == NULL else path.decode("utf-8", "surrogateescape")
 
@@ -186,20 +201,26 @@ cdef class Link:
         cdef Call call
         cdef int code
         self.fd
+        self.check_idle("pin")
+        ptr = self.live()
+        self.busy = True
         enter(&call, NULL)
         with nogil:
             code = libbpf.bpf_link__pin(ptr, where)
-        finish(&call, code, "pin", f"{self.name} to {path}")
+        self.done(&call, code, "pin", f"{self.name} to {path}")
 
     def unpin(self):
         """Remove the pin. Source: bpf_link__unpin()."""
         cdef libbpf.bpf_link *ptr = self.live()
         cdef Call call
         cdef int code
+        self.check_idle("unpin")
+        ptr = self.live()
+        self.busy = True
         enter(&call, NULL)
         with nogil:
             code = libbpf.bpf_link__unpin(ptr)
-        finish(&call, code, "unpin", self)
+        self.done(&call, code, "unpin", self)
 
     @staticmethod
     def open(path):

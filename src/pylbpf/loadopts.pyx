@@ -49,7 +49,7 @@ cdef class LoadOpts:
         return 0
 
     cdef const void *keep(self, object data, Py_ssize_t item, unsigned int *count) except? NULL:
-        """Copy a buffer of whole items to where it stays until the load is over."""
+        """Copy a buffer of whole items to where it stays until the load is over. Runs user code: live() comes after."""
         cdef bytes copy = memoryview(data).tobytes()
         if len(copy) % item:
             raise ValueError(f"{len(copy)} bytes are not a whole number of items of {item}")
@@ -87,7 +87,8 @@ cdef class LoadOpts:
 
     @attach_btf_obj_fd.setter
     def attach_btf_obj_fd(self, value):
-        self.live().attach_btf_obj_fd = descriptor(value)
+        cdef unsigned int number = descriptor(value)
+        self.live().attach_btf_obj_fd = number
 
     @property
     def attach_prog_fd(self):
@@ -96,7 +97,8 @@ cdef class LoadOpts:
 
     @attach_prog_fd.setter
     def attach_prog_fd(self, value):
-        self.live().attach_prog_fd = descriptor(value)
+        cdef unsigned int number = descriptor(value)
+        self.live().attach_prog_fd = number
 
     @property
     def prog_flags(self):
@@ -136,18 +138,20 @@ cdef class LoadOpts:
 
     @prog_btf_fd.setter
     def prog_btf_fd(self, value):
-        self.live().prog_btf_fd = descriptor(value)
+        cdef unsigned int number = descriptor(value)
+        self.live().prog_btf_fd = number
 
     @property
     def token_fd(self):
         """BPF token, 0 for none; set ProgramFlags.TOKEN_FD too. Needs libbpf 1.4."""
         self.needs(OFFSET_token_fd, b"token_fd", b"1.4")
-        return self.ptr.token_fd
+        return self.live().token_fd
 
     @token_fd.setter
     def token_fd(self, value):
+        cdef unsigned int number = descriptor(value)
         self.needs(OFFSET_token_fd, b"token_fd", b"1.4")
-        self.ptr.token_fd = descriptor(value)
+        self.live().token_fd = number
 
     @property
     def attempts(self):
@@ -169,9 +173,10 @@ cdef class LoadOpts:
 
     @func_info.setter
     def func_info(self, value):
-        cdef bpf.bpf_prog_load_opts *opts = self.live()
         cdef unsigned int count = 0
-        opts.func_info = self.keep(b"" if value is None else value, sizeof(uapi.bpf_func_info), &count)
+        cdef const void *data = self.keep(b"" if value is None else value, sizeof(uapi.bpf_func_info), &count)
+        cdef bpf.bpf_prog_load_opts *opts = self.live()
+        opts.func_info = data
         opts.func_info_cnt = count
         opts.func_info_rec_size = sizeof(uapi.bpf_func_info) if count else 0
 
@@ -188,9 +193,10 @@ cdef class LoadOpts:
 
     @line_info.setter
     def line_info(self, value):
-        cdef bpf.bpf_prog_load_opts *opts = self.live()
         cdef unsigned int count = 0
-        opts.line_info = self.keep(b"" if value is None else value, sizeof(uapi.bpf_line_info), &count)
+        cdef const void *data = self.keep(b"" if value is None else value, sizeof(uapi.bpf_line_info), &count)
+        cdef bpf.bpf_prog_load_opts *opts = self.live()
+        opts.line_info = data
         opts.line_info_cnt = count
         opts.line_info_rec_size = sizeof(uapi.bpf_line_info) if count else 0
 
@@ -209,13 +215,14 @@ cdef class LoadOpts:
 
     @fd_array.setter
     def fd_array(self, value):
-        cdef bpf.bpf_prog_load_opts *opts = self.live()
         cdef unsigned int count = 0
-        # The kernel is told the count only where libbpf knows it; otherwise it takes what the instructions use.
         import array
         numbers = () if value is None else [descriptor(item) for item in value]
-        opts.fd_array = <const int *>self.keep(array.array("i", numbers), sizeof(int), &count)
+        cdef const void *data = self.keep(array.array("i", numbers), sizeof(int), &count)
+        cdef bpf.bpf_prog_load_opts *opts = self.live()
+        opts.fd_array = <const int *>data
         if opts.sz > OFFSET_fd_array_cnt:
+            # With no count the kernel takes what the instructions use.
             opts.fd_array_cnt = 0
 
     @property

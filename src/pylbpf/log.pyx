@@ -6,7 +6,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, strchr, strlen, strncmp, strstr
 
 from .c cimport libbpf
-from .call cimport Call, add_line, add_verdict, current
+from .call cimport Call, add_line, add_verdict, current, keep_error
 
 cdef extern from "<stdarg.h>" nogil:
     void va_copy(libbpf.va_list target, libbpf.va_list source)
@@ -15,6 +15,16 @@ cdef extern from "<stdarg.h>" nogil:
 cdef extern from "<stdio.h>" nogil:
     int vsnprintf(char *text, size_t size, const char *format, libbpf.va_list arguments)
 
+cdef extern from "<unistd.h>" nogil:
+    int usleep(unsigned int microseconds)
+
+cdef extern from *:
+    """
+    #define pylbpf_add(counter, by) __atomic_add_fetch(counter, by, __ATOMIC_SEQ_CST)
+    """
+    int pylbpf_add(int *counter, int by) nogil
+
+cdef int _inside = 0        # threads inside on_print()
 cdef object _listener = None
 cdef int _level = -1        # up to which level the listener wants lines; -1: there is none
 
@@ -50,12 +60,19 @@ cdef bint take_verdict(Call *call, const char *line, bint rejected) noexcept nog
 
 cdef void tell_listener(int level, const char *line) noexcept with gil:
     from .enums import LogLevel
+    cdef Call *call = current()
     listener = _listener
-    if listener is not None:
-        listener(LogLevel(level), line.decode("utf-8", "replace").rstrip("\n"))
+    try:
+        if listener is not None:
+            listener(LogLevel(level), line.decode("utf-8", "replace").rstrip("\n"))
+    except (KeyboardInterrupt, SystemExit) as error:
+        # Not the listener's failure: it comes out of the call, where there is one.
+        if call == NULL:
+            raise
+        keep_error(call, error)
 
 
-cdef int on_print(libbpf.libbpf_print_level level, const char *format, libbpf.va_list arguments) noexcept nogil:
+cdef int print_line(libbpf.libbpf_print_level level, const char *format, libbpf.va_list arguments) noexcept nogil:
     cdef Call *call = current()
     cdef bint listening = <int>level <= _level
     cdef bint keeping = call != NULL and (level == libbpf.LIBBPF_WARN or call.verbose)
@@ -92,6 +109,26 @@ cdef int on_print(libbpf.libbpf_print_level level, const char *format, libbpf.va
     return 0
 
 
+cdef int on_print(libbpf.libbpf_print_level level, const char *format, libbpf.va_list arguments) noexcept nogil:
+    # Counted before _level is read: at exit the interpreter waits for those that may still take the GIL.
+    cdef int result
+    pylbpf_add(&_inside, 1)
+    result = print_line(level, format, arguments)
+    pylbpf_add(&_inside, -1)
+    return result
+
+
+def _finish():
+    global _level, _listener
+    cdef int waited = 0
+    _level = -1
+    while pylbpf_add(&_inside, 0) and waited < 2000:
+        with nogil:
+            usleep(500)
+        waited += 1
+    _listener = None
+
+
 def set_print(callback, level=None):
     """Send libbpf's lines to a callable, or to nobody with None; return the callable that was there before.
 
@@ -116,4 +153,4 @@ def set_print(callback, level=None):
 
 libbpf.libbpf_set_print(on_print)
 # Threads may still be inside libbpf when the interpreter is gone.
-_atexit.register(set_print, None)
+_atexit.register(_finish)

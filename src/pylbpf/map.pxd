@@ -7,6 +7,7 @@ cdef class Map:
     cdef libbpf.bpf_map *ptr
 
     cdef libbpf.bpf_map *live(self) except NULL
+    cdef bint exists(self) except -1
     cdef int descriptor(self) except -1
     cdef bint change(self, str what) except -1
     cdef int done(self, bint locked, int code, str what) except -1

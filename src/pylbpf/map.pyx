@@ -51,8 +51,9 @@ def possible_cpus():
 
 cdef int get_bytes(object source, Py_buffer *buffer, Py_ssize_t size, str what, Map map) except -1:
     """Lock a bytes-like object of exactly this size until PyBuffer_Release()."""
+    cdef Py_ssize_t length
     PyObject_GetBuffer(source, buffer, PyBUF_SIMPLE)
-    cdef Py_ssize_t length = buffer.len
+    length = buffer.len
     if length != size:
         PyBuffer_Release(buffer)
         raise ValueError(f"a {what} of {map} has {size} bytes, not {length}")
@@ -92,9 +93,13 @@ cdef class Map:
         self.handle.live()
         return self.ptr
 
+    cdef bint exists(self) except -1:
+        # Recent libbpf reserves a number from open on, also for maps that are never made.
+        return self.handle.now() in (PREPARED, LOADED) and libbpf.bpf_map__autocreate(self.ptr)
+
     cdef int descriptor(self) except -1:
         cdef int fd = libbpf.bpf_map__fd(self.live())
-        if self.handle.now() not in (PREPARED, LOADED) or fd < 0:
+        if not self.exists() or fd < 0:
             raise StateError(_errno.EINVAL, "the map does not exist in the kernel: it is made by prepare() or load(), "
                              "unless autocreate is off", None, str(self))
         return fd
@@ -255,8 +260,7 @@ cdef class Map:
     def fd(self):
         """File descriptor, owned by the object; -1 before it exists. Source: bpf_map__fd()."""
         cdef libbpf.bpf_map *map = self.live()
-        # Recent libbpf reserves numbers at open already; they are no maps yet.
-        return libbpf.bpf_map__fd(map) if self.handle.now() in (PREPARED, LOADED) else -1
+        return libbpf.bpf_map__fd(map) if self.exists() else -1
 
     def fileno(self):
         """Same as fd, but StateError before the map exists."""
@@ -356,17 +360,19 @@ cdef class Map:
         return size
 
     cdef object fetch(self, object key, unsigned long long flags, bint delete):
-        cdef int fd = self.descriptor()
         cdef Py_buffer buffer
-        cdef bint keyed = key is not None or libbpf.bpf_map__key_size(self.ptr) != 0
+        cdef libbpf.bpf_map *map = self.live()
+        cdef bint keyed = key is not None or libbpf.bpf_map__key_size(map) != 0
         cdef const void *key_ptr = NULL
         cdef bytes value
         cdef void *value_ptr
-        cdef int code
+        cdef int fd, code
         if keyed:
-            get_bytes(key, &buffer, libbpf.bpf_map__key_size(self.ptr), "key", self)
+            get_bytes(key, &buffer, libbpf.bpf_map__key_size(map), "key", self)
             key_ptr = buffer.buf
         try:
+            # After the last code of the user's, which may have closed the object.
+            fd = self.descriptor()
             value = PyBytes_FromStringAndSize(NULL, self.value_bytes())
             value_ptr = PyBytes_AS_STRING(value)
             if delete:
@@ -382,45 +388,50 @@ cdef class Map:
             return None
         fail(-code, "look up in", self)
 
-    def lookup(self, key=None, *, flags=0):
+    def lookup(self, key=None, *, unsigned long long flags=0):
         """Return the value of a key as bytes, or None if there is none.
 
         Queues, stacks and bloom filters take no key. ``flags``: UpdateFlags.LOCK. Source: bpf_map_lookup_elem_flags().
         """
         return self.fetch(key, flags, False)
 
-    def lookup_and_delete(self, key=None, *, flags=0):
+    def lookup_and_delete(self, key=None, *, unsigned long long flags=0):
         """Return the value of a key as bytes and delete it, or return None; pops queues and stacks.
 
         Minimum kernel 4.20 for these, 5.14 for hash maps. Source: bpf_map_lookup_and_delete_elem_flags().
         """
         return self.fetch(key, flags, True)
 
-    def update(self, key, value, *, flags=0):
+    def update(self, key, value, *, unsigned long long flags=0):
         """Set the value of a key, both bytes-like; the key is None for queues, stacks and bloom filters.
 
         ``flags``: UpdateFlags.NOEXIST (FileExistsError if there is one), EXIST (KeyError if there is none), LOCK.
         Source: bpf_map_update_elem().
         """
-        cdef int fd = self.descriptor()
-        cdef unsigned long long bits = flags
         cdef Py_buffer key_buffer
         cdef Py_buffer value_buffer
-        cdef bint keyed = key is not None or libbpf.bpf_map__key_size(self.ptr) != 0
+        cdef libbpf.bpf_map *map = self.live()
+        cdef Py_ssize_t value_size = self.value_bytes()
+        cdef bint keyed = key is not None or libbpf.bpf_map__key_size(map) != 0
+        cdef bint valued = False
         cdef const void *key_ptr = NULL
-        cdef int code
+        cdef int fd, code
         if keyed:
-            get_bytes(key, &key_buffer, libbpf.bpf_map__key_size(self.ptr), "key", self)
+            get_bytes(key, &key_buffer, libbpf.bpf_map__key_size(map), "key", self)
             key_ptr = key_buffer.buf
         try:
-            get_bytes(value, &value_buffer, self.value_bytes(), "value", self)
+            get_bytes(value, &value_buffer, value_size, "value", self)
+            valued = True
+            # After the last code of the user's, which may have closed the object.
+            fd = self.descriptor()
             if sleeps(<int>libbpf.bpf_map__type(self.ptr)):
                 with nogil:
-                    code = bpf.bpf_map_update_elem(fd, key_ptr, value_buffer.buf, bits)
+                    code = bpf.bpf_map_update_elem(fd, key_ptr, value_buffer.buf, flags)
             else:
-                code = bpf.bpf_map_update_elem(fd, key_ptr, value_buffer.buf, bits)
-            PyBuffer_Release(&value_buffer)
+                code = bpf.bpf_map_update_elem(fd, key_ptr, value_buffer.buf, flags)
         finally:
+            if valued:
+                PyBuffer_Release(&value_buffer)
             if keyed:
                 PyBuffer_Release(&key_buffer)
         if code == -ENOENT and keyed:
@@ -428,19 +439,20 @@ cdef class Map:
         if code < 0:
             fail(-code, "update", self)
 
-    def delete(self, key, *, flags=0):
+    def delete(self, key, *, unsigned long long flags=0):
         """Delete a key; KeyError if it is not there. Source: bpf_map_delete_elem_flags()."""
-        cdef int fd = self.descriptor()
-        cdef unsigned long long bits = flags
         cdef Py_buffer buffer
-        cdef int code
-        get_bytes(key, &buffer, libbpf.bpf_map__key_size(self.ptr), "key", self)
-        if sleeps(<int>libbpf.bpf_map__type(self.ptr)):
-            with nogil:
-                code = bpf.bpf_map_delete_elem_flags(fd, buffer.buf, bits)
-        else:
-            code = bpf.bpf_map_delete_elem_flags(fd, buffer.buf, bits)
-        PyBuffer_Release(&buffer)
+        cdef int fd, code
+        get_bytes(key, &buffer, libbpf.bpf_map__key_size(self.live()), "key", self)
+        try:
+            fd = self.descriptor()
+            if sleeps(<int>libbpf.bpf_map__type(self.ptr)):
+                with nogil:
+                    code = bpf.bpf_map_delete_elem_flags(fd, buffer.buf, flags)
+            else:
+                code = bpf.bpf_map_delete_elem_flags(fd, buffer.buf, flags)
+        finally:
+            PyBuffer_Release(&buffer)
         if code == -ENOENT:
             raise KeyError(bytes(key))
         if code < 0:
@@ -451,18 +463,19 @@ cdef class Map:
 
         If the key is gone the kernel starts again from the first. Source: bpf_map_get_next_key().
         """
-        cdef int fd = self.descriptor()
-        cdef Py_ssize_t size = libbpf.bpf_map__key_size(self.ptr)
+        cdef Py_ssize_t size = libbpf.bpf_map__key_size(self.live())
         cdef Py_buffer buffer
         cdef bytes following = PyBytes_FromStringAndSize(NULL, size)
         cdef void *out = PyBytes_AS_STRING(following)
         cdef int code
         if key is None:
-            code = bpf.bpf_map_get_next_key(fd, NULL, out)
+            code = bpf.bpf_map_get_next_key(self.descriptor(), NULL, out)
         else:
             get_bytes(key, &buffer, size, "key", self)
-            code = bpf.bpf_map_get_next_key(fd, buffer.buf, out)
-            PyBuffer_Release(&buffer)
+            try:
+                code = bpf.bpf_map_get_next_key(self.descriptor(), buffer.buf, out)
+            finally:
+                PyBuffer_Release(&buffer)
         if code == 0:
             return following
         if code == -ENOENT:

@@ -310,10 +310,14 @@ cdef class Object:
     cdef int close_all(self) except -1:
         cdef Handle handle = self.handle
         cdef bint locked = False
+        cdef object failure = None
         try:
             locked = handle.acquire("close")
             handle.check_views("close")
-            close_links(handle)
+            try:
+                close_links(handle)
+            except OSError as error:
+                failure = error         # the rest is closed all the same
             while handle.rings:
                 ring = handle.rings.popitem()[1]()
                 if ring is not None:
@@ -329,6 +333,8 @@ cdef class Object:
         finally:
             if locked:
                 handle.release()
+        if failure is not None:
+            raise failure
         return 0
 
     cdef int free_all(self) except -1:

@@ -102,6 +102,10 @@ cdef class Request:
         cdef bytes raw_kconfig = None if kconfig is None else name_bytes(kconfig, "kconfig")
         cdef bytes raw_btf = None if btf_custom_path is None else path_bytes(btf_custom_path)
         cdef bytes raw_token = None if token_path is None else path_bytes(token_path)
+        try:
+            handlers = tuple(handlers)
+        except TypeError:
+            raise TypeError(f"handlers must be a list of handlers, not {type(handlers).__name__}") from None
         if log_level > 7:
             raise ValueError(f"log_level is 0 to 7, not {log_level}")
         if name is not None:
@@ -142,7 +146,7 @@ cdef class Request:
         self.texts = (raw_path, raw_data, raw_name, raw_pin, raw_kconfig, raw_btf, raw_token)
         self.source = source
         self.options = {
-            "name": name, "handlers": tuple(handlers), "pin_root_path": pin_root_path, "kconfig": kconfig,
+            "name": name, "handlers": handlers, "pin_root_path": pin_root_path, "kconfig": kconfig,
             "btf_custom_path": btf_custom_path, "relaxed_maps": relaxed_maps, "log_level": log_level,
             "token_path": token_path,
         }

@@ -4,9 +4,7 @@ It is one array that moves when it changes, while programs of open objects point
 """
 import errno as _errno
 
-from cpython.pythread cimport (
-    PyThread_acquire_lock, PyThread_allocate_lock, PyThread_release_lock, PyThread_type_lock, WAIT_LOCK,
-)
+from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, PyThread_type_lock, WAIT_LOCK
 cimport cython
 from libc.errno cimport EAGAIN, EBUSY
 from libc.string cimport memset
@@ -21,6 +19,9 @@ from .trampolines cimport in_callback, on_attach, on_prepare_load, on_setup
 from .errors import HandlerBusyError
 
 libbpf.pylbpf_on_missing = note_missing
+
+cdef extern from "Python.h" nogil:
+    PyThread_type_lock PyThread_allocate_lock()
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_rwlock_t:
@@ -43,13 +44,22 @@ cdef extern from *:
 cdef bint _installed = False
 
 
+# One at a time changes libbpf's array. Callbacks never come here, so whoever waits in here is not waited for.
+cdef PyThread_type_lock _writers = PyThread_allocate_lock()
+
+
 cdef pthread_rwlock_t _gate
 pthread_rwlock_init(&_gate, NULL)
 
 
 cdef void reset_gate() noexcept nogil:
-    # A thread that held it was not forked along.
+    # Threads that held a lock were not forked along; what this one holds it will give back.
+    global _writers
+    cdef int at
     pthread_rwlock_init(&_gate, NULL)
+    for at in range(pylbpf_inside):
+        pthread_rwlock_rdlock(&_gate)
+    _writers = PyThread_allocate_lock()
 
 
 pthread_atfork(NULL, NULL, reset_gate)
@@ -73,10 +83,6 @@ cdef void leave_gate(Handle handle) noexcept nogil:
     if handle.registered:
         pylbpf_change(&_pointed_to, 1)
     unlock_gate()
-
-
-# One at a time changes libbpf's array. Callbacks never come here, so whoever waits in here is not waited for.
-cdef PyThread_type_lock _writers = PyThread_allocate_lock()
 
 
 cdef void lock_writers() noexcept:

@@ -364,7 +364,7 @@ cdef class Program(Attachable):
         info = libbpf.bpf_program__func_info(program)
         finish(&call, -95 if call.missing != NULL else 0, "read func_info of", self)
         items = []
-        for at in range(count):
+        for at in range(count if info != NULL else 0):
             item = FuncInfo.__new__(FuncInfo)
             item.insn_off = info[at].insn_off
             item.type_id = info[at].type_id
@@ -385,7 +385,7 @@ cdef class Program(Attachable):
         info = libbpf.bpf_program__line_info(program)
         finish(&call, -95 if call.missing != NULL else 0, "read line_info of", self)
         items = []
-        for at in range(count):
+        for at in range(count if info != NULL else 0):
             item = LineInfo.__new__(LineInfo)
             item.insn_off = info[at].insn_off
             item.file_name_off = info[at].file_name_off

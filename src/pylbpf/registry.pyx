@@ -16,7 +16,7 @@ from libc.string cimport memset
 
 from .call cimport Stats, statistics
 from .handle cimport Handle, Record, Rules
-from .handlers cimport describe
+from .handlers cimport ProgramHandler, describe
 from .overrides cimport (
     Physical, acquire_physical, ask_libbpf, install, reap, release_physical, stop_pointing,
 )
@@ -24,7 +24,6 @@ from .paths cimport name_bytes
 from .sections cimport builtin_type, match, overlaps_builtin, pattern_type
 
 from .errors import HandlerExistsError
-from .handlers import ProgramHandler
 
 
 # Entries: handlers as they were when they were registered
@@ -59,9 +58,7 @@ cdef Entry make_entry(object handler, bint own, long number):
     entry.handler = handler
     entry.own = own
     entry.number = number
-    describe(handler, &entry.record)
-    entry.priority = handler.priority
-    section = handler.section
+    section, entry.priority = describe(handler, &entry.record)
     if section is not None:
         entry.pattern = name_bytes(section, "section")
         entry.record.override = can_match_builtin(entry.pattern)

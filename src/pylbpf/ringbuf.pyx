@@ -111,7 +111,7 @@ cdef object deadline_of(object timeout):
         raise TypeError(f"timeout must be seconds or None, not {type(timeout).__name__}")
     if timeout != timeout:
         raise ValueError("timeout is not a number")
-    return _monotonic() + timeout
+    return None if timeout == float("inf") else _monotonic() + timeout
 
 
 cdef int milliseconds(object deadline) except -2:
@@ -162,6 +162,8 @@ cdef class RingBuffer:
     def __init__(self, map, callback=None):
         if self.opened:
             raise StateError(_errno.EINVAL, "the ring buffer is open already", None, str(self))
+        if self.wake_fd >= 0:
+            close_fd(self.wake_fd)
         self.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self.wake_fd < 0:
             fail(errno, "open", "ring buffer")
@@ -370,8 +372,10 @@ cdef class RingBuffer:
                 raise ValueError("the ring buffer was closed while waiting")
             if ready > 0:
                 return True
-            if ready == 0:
+            if ready == 0 and milliseconds(deadline) == 0:
                 return False
+            if ready == 0:
+                continue            # longer than poll(2) can wait at once
             if ready != -EINTR:
                 fail(-ready, "wait for", "ring buffer")
             PyErr_CheckSignals()

@@ -31,19 +31,6 @@ cdef extern from "<signal.h>" nogil:
     int pthread_sigmask(int how, const void *wanted, void *before)
     int SIG_SETMASK
 
-cdef extern from "Python.h" nogil:
-    unsigned long PyThread_get_thread_ident()
-
-cdef extern from "<pthread.h>" nogil:
-    int pthread_atfork(void (*prepare)() noexcept, void (*parent)() noexcept, void (*child)() noexcept)
-
-cdef extern from "<sys/syscall.h>" nogil:
-    long SYS_gettid
-
-cdef extern from "<unistd.h>" nogil:
-    long syscall(long number, ...)
-    int getpid()
-
 cdef extern from *:
     """
     static __thread int pylbpf_callbacks;
@@ -53,17 +40,6 @@ cdef extern from *:
 cdef const char *LOST_HOOK = (
     b"another handler overrides the same section with another program type, or setup changed it: libbpf would not "
     b"call prepare_load\n")
-
-# The thread that has the process's number; after a fork it is the one that called it.
-cdef unsigned long _main_thread = PyThread_get_thread_ident() if syscall(SYS_gettid) == getpid() else 0
-
-
-cdef void on_fork() noexcept nogil:
-    global _main_thread
-    _main_thread = PyThread_get_thread_ident()
-
-
-pthread_atfork(NULL, NULL, on_fork)
 
 cdef bint _finalizing = False
 # What a program of an overridden built-in section is bound to when no handler of ours wants it.
@@ -93,15 +69,15 @@ cdef int errno_of(int code) noexcept nogil:
 
 
 cdef object annotate(object error, str kind, Program program, object handler):
-    """Add to an exception where it came from, as add_note() does since Python 3.11."""
-    text = f"in {kind} of {type(handler).__name__} for {program}, section '{program.section}'"
+    """Add to an exception where it came from, as add_note() does since Python 3.11. Nothing comes of it if that fails."""
     try:
-        error.add_note(text)
-    except AttributeError:
-        try:
+        text = f"in {kind} of {type(handler).__name__} for {program}, section '{program.section}'"
+        if hasattr(error, "add_note"):
+            error.add_note(text)
+        else:
             error.__notes__ = [*getattr(error, "__notes__", ()), text]
-        except AttributeError:
-            pass
+    except BaseException:
+        pass
     return error
 
 
@@ -246,12 +222,12 @@ cdef int prepare_in_python(Handle handle, libbpf.bpf_program *ptr, bpf.bpf_prog_
             handle.preparing = NULL
             handle.opts = NULL
             writable, handle.writable = handle.writable, None
-        try:
-            for lent in writable or ():
+        for lent in writable or ():
+            try:
                 lent.revoke()
-        except BufferError as error:
-            keep_error(call, annotate(error, "prepare_load", program, handler))
-            failed = True
+            except BufferError as error:
+                keep_error(call, annotate(error, "prepare_load", program, handler))
+                failed = True
     except BaseException as error:
         keep_error(call, error)
         failed = True
@@ -264,7 +240,6 @@ cdef int prepare_program(Handle handle, libbpf.bpf_program *program, bpf.bpf_pro
     cdef int type = 0
     cdef int attach_type = 0
     cdef int code = 0
-    cdef bint interruptible
     if record == NULL:
         return 0
     if overriding:
@@ -280,12 +255,11 @@ cdef int prepare_program(Handle handle, libbpf.bpf_program *program, bpf.bpf_pro
             code = errno_of(code)
     if code == 0 and record.python_prepare_load:
         count(&statistics().prepare_load)
-        # Signals are blocked while the kernel verifies. Python handles them on its main thread, there also in callbacks.
-        interruptible = call.signals != NULL and PyThread_get_thread_ident() == _main_thread
-        if interruptible:
+        # Signals are blocked while the kernel verifies; Python's code, and what it starts, is interrupted as ever.
+        if call.signals != NULL:
             pthread_sigmask(SIG_SETMASK, call.signals, call.blocked)
         code = prepare_in_python(handle, program, opts, record, call)
-        if interruptible:
+        if call.signals != NULL:
             pthread_sigmask(SIG_SETMASK, call.blocked, NULL)
     return code
 
@@ -340,14 +314,18 @@ cdef object attach_in_python(const Record *record, Handle handle, object program
     pylbpf_callbacks += 1
     count(&statistics().attach)
     try:
-        return as_links((<object>record.handler).attach(program))
+        links = as_links((<object>record.handler).attach(program))
+        if before is not None:
+            # Made for another handler's attach, which may still fail.
+            before.extend(made)
+        return links
     except BaseException as error:
-        annotate(error, "attach", program, <object>record.handler)
         for link in reversed(made):
             try:
                 link.destroy()
             except OSError:
                 pass    # the first error is the one to tell
+        annotate(error, "attach", program, <object>record.handler)
         raise
     finally:
         pylbpf_callbacks -= 1
