@@ -200,6 +200,18 @@ def link_ids() -> set[int]:
         found.add(at)
 
 
+def own_link_ids() -> set[int]:
+    """The numbers of the BPF links that this process holds a descriptor of; others come and go on any machine."""
+    found: set[int] = set()
+    for entry in os.listdir("/proc/self/fdinfo"):
+        try:
+            text = Path(f"/proc/self/fdinfo/{entry}").read_text()
+        except OSError:
+            continue
+        found.update(int(line.split()[1]) for line in text.splitlines() if line.startswith("link_id:"))
+    return found
+
+
 def private_mounts() -> None:
     """Give this process its own mount namespace: what it mounts from now on dies with it."""
     if libc.unshare(CLONE_NEWNS) or libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None):

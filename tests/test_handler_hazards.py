@@ -487,14 +487,14 @@ def test_c10_attach_fails_after_it_made_links(plain, error, whole):
 
     with pylbpf.open(plain, handlers=[Failing("eventful"), Recorder(None)]) as obj:
         obj.load()
-        before = kernel.link_ids()
+        before = kernel.own_link_ids()
         with pytest.raises(type(error)) as caught:
             obj.attach() if whole else obj.programs["on_eventful"].attach()
         # The traceback is held all the time, and with it every local variable.
         assert caught.value is error and caught.value.__traceback__ is not None
         assert "attach of Failing" in notes(error)[0] and "'on_eventful'" in notes(error)[0]
         assert len(made) == 2 and all(link.closed for link in made)
-        assert kernel.link_ids() == before and len(obj.links) == 0
+        assert kernel.own_link_ids() == before and len(obj.links) == 0
         kernel.rename_task()
         assert [value(obj.maps["hits"], slot) for slot in range(9)] == [0] * 9
         assert obj.state is State.LOADED
@@ -513,12 +513,12 @@ def test_c10_native_attach_fails_after_it_made_a_link(plain):
     handler = pylbpf.NativeHandler("sample", program_type=RAW, attach=ATTACH(attach))
     with pylbpf.open(plain, handlers=[handler, rest()]) as obj:
         obj.load()
-        before = kernel.link_ids()
+        before = kernel.own_link_ids()
         for use in (obj.programs["on_sample"].attach, obj.attach):
             with pytest.raises(pylbpf.BpfError) as caught:
                 use()
             assert caught.value.errno == errno.EXDEV
-        assert kernel.link_ids() == before
+        assert kernel.own_link_ids() == before
 
 
 @bpf
@@ -560,10 +560,10 @@ def test_c10_failing_attach_all_takes_back_what_others_attached(plain):
     good = Recorder(None)
     with pylbpf.open(plain, handlers=[good, Failing("eventful")]) as obj:
         obj.load()
-        before = kernel.link_ids()
+        before = kernel.own_link_ids()
         with pytest.raises(Boom):
             obj.attach()
-        assert len(good.names("attach")) == 6 and kernel.link_ids() == before
+        assert len(good.names("attach")) == 6 and kernel.own_link_ids() == before
 
 
 @pytest.mark.parametrize("junk", [0, False, "x", -1, []], ids=repr)

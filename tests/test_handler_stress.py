@@ -43,7 +43,7 @@ class Steady(Recorder):
 @pytest.mark.bpf
 def test_registrations_by_the_thousand_around_a_hundred_objects(small):
     descriptors = conftest.descriptors()
-    links = kernel.link_ids()
+    links = kernel.own_link_ids()
     failures: list[BaseException] = []
     wild, calm = Steady("stress/"), Steady("calm")
     loaded, over = threading.Event(), threading.Event()
@@ -100,7 +100,7 @@ def test_registrations_by_the_thousand_around_a_hundred_objects(small):
             for obj in opened:
                 assert [value(obj.maps["counts"], slot) > 0 for slot in range(4)] == [True, True, True, False]
                 assert obj.programs["p0000"].handler is wild and obj.programs["p0002"].handler is calm
-            assert len(kernel.link_ids() - links) >= 3 * OBJECTS
+            assert len(kernel.own_link_ids() - links) >= 3 * OBJECTS
             loaded.set()
             for thread in threads:
                 thread.join()
@@ -120,14 +120,14 @@ def test_registrations_by_the_thousand_around_a_hundred_objects(small):
         assert not set(handler.names("attach")) - set(names)
     assert pylbpf.handlers() == ()
     assert not conftest.leaked_since(descriptors)
-    assert not kernel.link_ids() - links
+    assert not kernel.own_link_ids() - links
 
 
 @pytest.mark.bpf
 def test_overrides_come_and_go_around_objects(bpf_object):
     """The only handlers for which libbpf's own table changes: each attempt works, or says that it cannot now."""
     path = bpf_object("override")
-    links = kernel.link_ids()
+    links = kernel.own_link_ids()
     failures: list[BaseException] = []
     over = threading.Event()
     made = [0, 0]
@@ -169,4 +169,4 @@ def test_overrides_come_and_go_around_objects(bpf_object):
             thread.join()
     assert failures == []
     assert opened > 0 and made[0] > 0
-    assert pylbpf.handlers() == () and not kernel.link_ids() - links
+    assert pylbpf.handlers() == () and not kernel.own_link_ids() - links
