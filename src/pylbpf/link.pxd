@@ -13,13 +13,13 @@ cdef class Link:
     cdef object subject             # the Program or Map, or None for a link from a pin
     cdef object hook                # what it is attached to, in words
     cdef unsigned int generation
-    cdef bint busy                  # a call without the GIL uses the pointer
+    cdef unsigned long worker       # thread in a call that uses the pointer without the GIL, 0 for none
     cdef Kind kind
     cdef int event                  # perf event that the link closes, where it is known; else -1
     cdef object __weakref__
 
     cdef libbpf.bpf_link *live(self) except NULL
-    cdef int check_idle(self, str operation) except -1
+    cdef int wait_idle(self, str operation) except -1
     cdef int done(self, Call *call, int code, str operation, object subject) except -1
     cdef int release(self, str operation) except -1
 

@@ -8,7 +8,8 @@ from cpython.weakref cimport PyWeakref_NewRef
 cimport cython
 from libc.errno cimport EINVAL, errno
 from libc.string cimport memset
-from posix.unistd cimport close as close_fd, getpid
+from cpython.pythread cimport PyThread_get_thread_ident
+from posix.unistd cimport close as close_fd, getpid, usleep
 
 from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter
@@ -84,13 +85,17 @@ cdef class Link:
             raise StateError(_errno.EPERM, "made by the parent process; a forked child may only drop it", None, self.name)
         return self.ptr
 
-    cdef int check_idle(self, str operation) except -1:
-        if self.busy:
-            raise StateError(_errno.EBUSY, "another thread is at work on it", operation, self.name)
+    cdef int wait_idle(self, str operation) except -1:
+        """One thread at a time: wait for another; what a print callback of this one's call tries is an error."""
+        while self.worker:
+            if self.worker == PyThread_get_thread_ident():
+                raise StateError(_errno.EBUSY, "called from inside a call on the same link", operation, self.name)
+            with nogil:
+                usleep(100)
         return 0
 
     cdef int done(self, Call *call, int code, str operation, object subject) except -1:
-        self.busy = False
+        self.worker = 0
         return finish(call, code, operation, subject)
 
     cdef int release(self, str operation) except -1:
@@ -102,7 +107,9 @@ cdef class Link:
         cdef int code
         if ptr == NULL:
             return 0
-        self.check_idle(operation)
+        self.wait_idle(operation)
+        if self.ptr == NULL:        # another thread was faster
+            return 0
         self.ptr = NULL
         if handle is not None and handle.links is not None:
             handle.links.pop(id(self), None)
@@ -162,9 +169,9 @@ cdef class Link:
         cdef Call call
         cdef int code
         self.fd
-        self.check_idle("detach")
+        self.wait_idle("detach")
         ptr = self.live()
-        self.busy = True
+        self.worker = PyThread_get_thread_ident()
         enter(&call, NULL)
         with nogil:
             code = libbpf.bpf_link__detach(ptr)
@@ -178,7 +185,7 @@ cdef class Link:
         """
         cdef int fd = self.fd
         cdef int event = self.event if self.event >= 0 else event_of(fd)
-        self.check_idle("disconnect")
+        self.wait_idle("disconnect")
         libbpf.bpf_link__disconnect(self.live())
         self.release("disconnect")
         if event >= 0 and event != fd:
@@ -189,7 +196,7 @@ cdef class Link:
     @property
     def pin_path(self):
         """Where the link is pinned, or None. Source: bpf_link__pin_path()."""
-        self.check_idle("read pin_path of")
+        self.wait_idle("read pin_path of")
         cdef const char *path = libbpf.bpf_link__pin_path(self.live())
         return None if path == NULL else path.decode("utf-8", "surrogateescape")
 
@@ -201,9 +208,9 @@ cdef class Link:
         cdef Call call
         cdef int code
         self.fd
-        self.check_idle("pin")
+        self.wait_idle("pin")
         ptr = self.live()
-        self.busy = True
+        self.worker = PyThread_get_thread_ident()
         enter(&call, NULL)
         with nogil:
             code = libbpf.bpf_link__pin(ptr, where)
@@ -214,9 +221,9 @@ cdef class Link:
         cdef libbpf.bpf_link *ptr = self.live()
         cdef Call call
         cdef int code
-        self.check_idle("unpin")
+        self.wait_idle("unpin")
         ptr = self.live()
-        self.busy = True
+        self.worker = PyThread_get_thread_ident()
         enter(&call, NULL)
         with nogil:
             code = libbpf.bpf_link__unpin(ptr)
