@@ -806,6 +806,8 @@ static int check_btf_ext(struct object *o, const struct types *t)
 	header = u32(at + 4, swap);
 	if (header < 24 || header >= s.size)
 		return dropped(o, &usable, ".BTF.ext has no valid header");
+	if (header % 4) /* records are read as they lie behind it */
+		return fail(o, "the header of .BTF.ext has %u bytes, no multiple of 4", header);
 	for (int i = 0; i < (header < 32 ? 2 : 3); i++) {
 		uint32_t offset = u32(at + 8 + 8 * i, swap), length = u32(at + 12 + 8 * i, swap);
 
@@ -845,6 +847,8 @@ static int check_btf(struct object *o)
 		return dropped(o, &usable, ".BTF has no valid header");
 	if (header < 24) /* libbpf corrects types in place: these could be the header */
 		return fail(o, "the header of .BTF has %u bytes, less than 24", header);
+	if (header % 4) /* records are read as they lie behind it */
+		return fail(o, "the header of .BTF has %u bytes, no multiple of 4", header);
 	if (type_offset % 4 || (uint64_t)type_offset + type_length > string_offset ||
 	    string_offset + string_length > s.size - header)
 		return dropped(o, &usable, ".BTF is cut off or its parts overlap");
