@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -22,6 +23,10 @@ import objects
 from objects import bpfcc
 
 numbers = itertools.count()
+
+# A shell that runs this in the background has SIGINT ignored, also in all processes that are started from here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # ---------------------------------------------------------------- objects
