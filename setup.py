@@ -79,6 +79,8 @@ class BuildExt(build_ext):
         if SANITIZE:
             compile_args += [*SANITIZERS, "-O1", "-g", "-fno-omit-frame-pointer"]
             link_args += SANITIZERS
+        else:
+            compile_args.append("-g0")  # some Pythons ask for debug information, which is most of the size
         if TRACE:
             macros.append(("CYTHON_TRACE_NOGIL", "1"))
         translated = {module.name: module for module in cythonize(
