@@ -1,0 +1,204 @@
+"""Threads that work through a list without the GIL, while the caller waits and can be interrupted.
+
+Signals are blocked in them, so that Ctrl-C reaches the thread that waits. It learns of each item that is finished, takes
+the GIL for that only, and is the one that raises. Whatever happens, no thread is left when the call returns.
+"""
+import os as _os
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.signal cimport SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+from posix.signal cimport SIG_SETMASK, sigdelset, sigfillset, sigset_t
+from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
+
+cdef extern from "<signal.h>" nogil:
+    int pthread_sigmask(int how, const sigset_t *wanted, sigset_t *before)
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_attr_t:
+        pass
+    int pthread_attr_init(pthread_attr_t *attributes)
+    int pthread_attr_setstacksize(pthread_attr_t *attributes, size_t size)
+    int pthread_attr_destroy(pthread_attr_t *attributes)
+    int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *) noexcept, void *argument)
+    int pthread_join(pthread_t thread, void **result)
+
+cdef extern from "<semaphore.h>" nogil:
+    int sem_init(sem_t *semaphore, int shared, unsigned int value)
+    int sem_post(sem_t *semaphore)
+    int sem_trywait(sem_t *semaphore)
+    int sem_timedwait(sem_t *semaphore, const timespec *until)
+    int sem_destroy(sem_t *semaphore)
+
+cdef extern from "Python.h" nogil:
+    ctypedef int PyGILState_STATE
+    PyGILState_STATE PyGILState_Ensure()
+    void PyGILState_Release(PyGILState_STATE state)
+    void *PyEval_SaveThread()
+    void PyEval_RestoreThread(void *state)
+
+cdef extern from * nogil:
+    """
+    #define pylbpf_take(counter) __atomic_fetch_add(counter, 1, __ATOMIC_SEQ_CST)
+    #define pylbpf_give(counter) __atomic_sub_fetch(counter, 1, __ATOMIC_SEQ_CST)
+    #define pylbpf_get(place) __atomic_load_n(place, __ATOMIC_SEQ_CST)
+    #define pylbpf_put(place, value) __atomic_store_n(place, value, __ATOMIC_SEQ_CST)
+    """
+    size_t take "pylbpf_take"(size_t *counter)
+    void give "pylbpf_give"(int *counter)
+    size_t get "pylbpf_get"(size_t *place)
+    int get_int "pylbpf_get"(int *place)
+    void put "pylbpf_put"(size_t *place, size_t value)
+    void put_int "pylbpf_put"(int *place, int value)
+
+cdef enum:
+    STACK = 8 << 20             # libbpf recurses through subprograms and types
+    MOST_THREADS = 1024
+    LONGEST_WAIT = 100000000    # nanoseconds without looking for signals
+    SECOND = 1000000000
+
+cdef size_t NONE = <size_t>-1   # in `finished`: not yet
+
+
+cdef int usable_cpus() except -1:
+    """CPUs that this process may use."""
+    return max(1, len(_os.sched_getaffinity(0)))
+
+
+cdef int thread_count(object threads) except -1:
+    """A number of threads as the user gave it; None is one for each usable CPU."""
+    if threads is None:
+        return usable_cpus()
+    if isinstance(threads, bool) or not isinstance(threads, int):
+        raise TypeError(f"threads must be a number or None, not {type(threads).__name__}")
+    if not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"threads must be 1 to {MOST_THREADS}, not {threads}")
+    return threads
+
+
+# The workers
+
+cdef void work_through(Toil *toil) noexcept nogil:
+    cdef size_t place, item
+    while not get_int(&toil.cancelled):
+        place = take(&toil.next)
+        if place >= toil.count:
+            break
+        item = toil.order[place] if toil.order != NULL else place
+        toil.work(toil.context, item)
+        put(&toil.finished[take(&toil.ended)], item)
+        sem_post(&toil.news)
+
+
+cdef void *be_worker(void *argument) noexcept nogil:
+    cdef Toil *toil = <Toil *>argument
+    cdef PyGILState_STATE state
+    cdef void *saved
+    if toil.python:
+        # One thread state for all callbacks of this worker, instead of a new one for each.
+        state = PyGILState_Ensure()
+        saved = PyEval_SaveThread()
+        work_through(toil)
+        PyEval_RestoreThread(saved)
+        PyGILState_Release(state)
+    else:
+        work_through(toil)
+    give(&toil.running)
+    sem_post(&toil.news)
+    return NULL
+
+
+# Whoever waits for them
+
+cdef class Crew:
+    """The items of one call. Who uses it fills in `work`, `context`, `count` and perhaps `order` of its toil."""
+
+    def __init__(self):
+        raise TypeError("made by the calls that need it")
+
+    def __dealloc__(self):
+        free(self.toil.finished)
+
+    cdef int finish_item(self, size_t item) except -1:
+        """With the GIL, on the calling thread, after each item. An exception cancels what has not begun."""
+        return 0
+
+    cdef void cancel(self) noexcept nogil:
+        put_int(&self.toil.cancelled, True)
+
+    cdef int run(self, int threads) except -1:
+        """Work through all items, once; raise what finish_item() or a signal handler raised, when all workers are gone."""
+        cdef Toil *toil = &self.toil
+        cdef int wanted = <int>min(<size_t>threads, toil.count)
+        cdef pthread_t *workers
+        cdef int started = 0
+        cdef int at
+        if toil.count == 0:
+            return 0
+        toil.finished = <size_t *>malloc(toil.count * sizeof(size_t))
+        workers = <pthread_t *>malloc(wanted * sizeof(pthread_t))
+        if toil.finished == NULL or workers == NULL:
+            free(workers)
+            raise MemoryError()
+        memset(toil.finished, 0xff, toil.count * sizeof(size_t))
+        sem_init(&toil.news, 0, 0)
+        try:
+            with nogil:
+                started = self.start(workers, wanted)
+            self.wait()
+        except BaseException:
+            self.cancel()
+            raise
+        finally:
+            with nogil:
+                for at in range(started):
+                    pthread_join(workers[at], NULL)
+            sem_destroy(&toil.news)
+            free(workers)
+        return 0
+
+    cdef int start(self, pthread_t *workers, int wanted) noexcept nogil:
+        """Start the workers and return how many; if the system gives none, the work is done here."""
+        cdef pthread_attr_t attributes
+        cdef int started = 0
+        sigfillset(&self.blocked)
+        sigdelset(&self.blocked, SIGABRT)
+        sigdelset(&self.blocked, SIGBUS)
+        sigdelset(&self.blocked, SIGFPE)
+        sigdelset(&self.blocked, SIGILL)
+        sigdelset(&self.blocked, SIGSEGV)
+        sigdelset(&self.blocked, SIGTRAP)
+        self.toil.running = wanted
+        pthread_attr_init(&attributes)
+        pthread_attr_setstacksize(&attributes, STACK)
+        pthread_sigmask(SIG_SETMASK, &self.blocked, &self.signals)
+        while started < wanted and pthread_create(&workers[started], &attributes, be_worker, &self.toil) == 0:
+            started += 1
+        for _ in range(started, wanted):
+            give(&self.toil.running)
+        if started == 0:
+            work_through(&self.toil)
+        pthread_sigmask(SIG_SETMASK, &self.signals, NULL)
+        pthread_attr_destroy(&attributes)
+        return started
+
+    cdef int wait(self) except -1:
+        cdef Toil *toil = &self.toil
+        cdef timespec until
+        while True:
+            while self.told < toil.count and get(&toil.finished[self.told]) != NONE:
+                self.told += 1
+                self.finish_item(toil.finished[self.told - 1])
+            if get_int(&toil.running) == 0 and self.told == get(&toil.ended):
+                return 0
+            with nogil:
+                clock_gettime(CLOCK_REALTIME, &until)
+                until.tv_nsec += LONGEST_WAIT
+                if until.tv_nsec >= SECOND:
+                    until.tv_nsec -= SECOND
+                    until.tv_sec += 1
+                if sem_timedwait(&toil.news, &until) == 0:
+                    while sem_trywait(&toil.news) == 0:     # several at once
+                        pass
+            PyErr_CheckSignals()
