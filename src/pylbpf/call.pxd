@@ -8,6 +8,7 @@ cdef struct Verdict:
     char *program
     char *text
     size_t length
+    size_t whole            # its length before trim_verdicts() cut it
     bint rejected
     Verdict *next
 
@@ -46,3 +47,4 @@ cdef void note_missing(const char *name, const char *since) noexcept nogil
 cdef void add_line(Call *call, const char *text, size_t length) noexcept nogil
 cdef void add_verdict(Call *call, const char *program, size_t program_length, const char *text, size_t length,
                       bint rejected) noexcept nogil
+cdef void trim_verdicts(Call *call, size_t limit) noexcept nogil

@@ -6,7 +6,7 @@ they belong to, and where explanations and the first exception of a callback wai
 """
 from cpython.ref cimport Py_XDECREF, Py_INCREF
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memmove
 
 cdef extern from *:
     """
@@ -120,7 +120,7 @@ cdef void add_verdict(Call *call, const char *program, size_t program_length, co
         return
     verdict.program = duplicate(program, program_length)
     verdict.text = duplicate(text, length)
-    verdict.length = length
+    verdict.length = verdict.whole = length
     verdict.rejected = rejected
     verdict.next = NULL
     if verdict.program == NULL or verdict.text == NULL:
@@ -133,3 +133,29 @@ cdef void add_verdict(Call *call, const char *program, size_t program_length, co
     else:
         call.last.next = verdict
     call.last = verdict
+
+
+cdef void trim_verdicts(Call *call, size_t limit) noexcept nogil:
+    """Keep that much of all logs together: of a long one a quarter from its begin, and its end, where the reason is."""
+    cdef Verdict *verdict = call.verdicts
+    cdef size_t total = 0
+    cdef size_t head, room
+    cdef char *smaller
+    while verdict != NULL:
+        total += verdict.length
+        verdict = verdict.next
+    verdict = call.verdicts
+    while verdict != NULL and total > limit:
+        # What lies beyond the limit is taken from the first ones: what was rejected comes last.
+        room = verdict.length - (total - limit) if verdict.length > total - limit else 0
+        if verdict.next != NULL and room < 4096:
+            room = min(verdict.length, <size_t>4096)
+        total -= verdict.length - room
+        head = room // 4
+        memmove(verdict.text + head, verdict.text + verdict.length - (room - head), room - head)
+        verdict.text[room] = 0
+        verdict.length = room
+        smaller = <char *>realloc(verdict.text, room + 1)
+        if smaller != NULL:
+            verdict.text = smaller
+        verdict = verdict.next

@@ -131,7 +131,7 @@ cdef object verifier_error(int number, const Verdict *verdict, str operation, ob
     text = verdict.text[:verdict.length].decode("utf-8", "replace")
     error = VerifierError(number, message_of(number), operation, describe(subject), text)
     error.program = verdict.program.decode("utf-8", "surrogateescape")
-    error.log_true_size = verdict.length
+    error.log_true_size = verdict.whole
     error.summary, error.insn, error.source = explain(text)
     error.subject = f"program '{error.program}' of {error.subject}"
     return error

@@ -16,7 +16,7 @@ from .errors cimport finish, need
 from .handle cimport CLOSED, Handle, LOADED, OPEN, PREPARED, Record, fork_generation
 from .link cimport close_links, make_link
 from .map cimport make_map
-from .opening cimport Request, begin_load, conclude_load, load_object, open_job
+from .opening cimport Request, begin_load, conclude_load, load_object, open_job, read_job
 from .paths cimport number_of
 from .program cimport make_program
 
@@ -41,12 +41,6 @@ cdef class Object:
     object from inside a callback raise StateError, but for setters and attach methods.
     Source: struct bpf_object of libbpf.
     """
-
-    cdef Handle handle
-    cdef object source
-    cdef dict options
-    cdef list attached
-    cdef object __weakref__
 
     def __init__(self):
         raise TypeError("objects are made by pylbpf.open()")
@@ -367,17 +361,22 @@ def open(source, *, name=None, handlers=(), pin_root_path=None, kconfig=None, bt
         source, name=name, handlers=handlers, pin_root_path=pin_root_path, kconfig=kconfig,
         btf_custom_path=btf_custom_path, relaxed_maps=relaxed_maps, log_level=log_level, token_path=token_path)
     cdef Handle handle = request.handle
-    cdef Object opened
     handle.acquire("open")
     enter(&request.job.call, <PyObject *>handle)
     with nogil:
+        read_job(&request.job)
         open_job(&request.job, handle)
     leave(&request.job.call)
     handle.release()
     request.conclude_open()
-    opened = Object.__new__(Object)
-    opened.handle = handle
+    return make_object(request)
+
+
+cdef Object make_object(Request request):
+    """The Object of a Request that was concluded."""
+    cdef Object opened = Object.__new__(Object)
+    opened.handle = request.handle
     opened.source = request.source
     opened.options = request.options
-    handle.owner = _ref(opened)
+    request.handle.owner = _ref(opened)
     return opened

@@ -11,6 +11,7 @@ cdef struct Job:
     const char *path                # or NULL,
     const unsigned char *data       # and then the bytes are here
     size_t size
+    unsigned char *own              # what was read of the path, until the open
     libbpf.bpf_object *object       # what open gave; the handle takes it over
     int code                        # 0 or -errno
     char problem[256]               # what is wrong with the file, where libbpf was not asked
@@ -29,6 +30,7 @@ cdef class Request:
     cdef int conclude_open(self) except -1
 
 
+cdef void read_job(Job *job) noexcept nogil
 cdef void open_job(Job *job, Handle handle) noexcept nogil
 cdef int conclude_load(Handle handle, Call *call, int code, bint preparing) except -1
 cdef int load_object(libbpf.bpf_object *object, Call *call, bint preparing) noexcept nogil

@@ -7,11 +7,10 @@ import os as _os
 from cpython.bytes cimport PyBytes_AS_STRING
 cimport cython
 from libc.errno cimport EINTR, EINVAL, EISDIR, ENOMEM, errno
-from libc.signal cimport SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset, strcpy
 from posix.fcntl cimport O_CLOEXEC, O_NONBLOCK, O_RDONLY, open as open_fd
-from posix.signal cimport SIG_SETMASK, sigdelset, sigfillset, sigset_t
+from posix.signal cimport SIG_SETMASK, sigset_t
 from posix.stat cimport S_ISDIR, S_ISREG, fstat, struct_stat
 from posix.unistd cimport close as close_fd, read
 
@@ -23,6 +22,7 @@ from .handle cimport CLOSED, FAILED, Handle, LOADED, OPEN, PREPARED
 from .overrides cimport enter_gate, leave_gate
 from .paths cimport name_bytes, path_bytes
 from .registry cimport begin_open, end_open
+from .workers cimport block_signals
 
 from .errors import error_class
 
@@ -37,7 +37,7 @@ cdef enum:
 
 # Open
 
-cdef unsigned char *read_file(Job *job) noexcept nogil:
+cdef void read_file(Job *job) noexcept nogil:
     """The whole file in memory of its own: a mapping would raise SIGBUS if somebody cut the file meanwhile."""
     cdef int fd = open_fd(job.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)    # a pipe would wait for a writer
     cdef struct_stat status
@@ -68,24 +68,29 @@ cdef unsigned char *read_file(Job *job) noexcept nogil:
     if fd >= 0:
         close_fd(fd)
     job.size = length
-    return data
+    job.data = job.own = data
+
+
+cdef void read_job(Job *job) noexcept nogil:
+    """The first C part: the bytes, found to be sound, or job.code."""
+    if job.path != NULL:
+        read_file(job)
+    if job.code == 0:
+        job.code = check_object(job.data, job.size, job.problem, sizeof(job.problem))
 
 
 cdef void open_job(Job *job, Handle handle) noexcept nogil:
-    """The C part: job.object or job.code."""
-    cdef unsigned char *own = NULL
-    if job.path != NULL:
-        own = read_file(job)
-        job.data = own
-    if job.code == 0:
-        job.code = check_object(job.data, job.size, job.problem, sizeof(job.problem))
+    """The second C part: job.object or job.code."""
     if job.code == 0:
         enter_gate()
         job.object = libbpf.bpf_object__open_mem(job.data, job.size, &job.opts)
         if job.object == NULL:
             job.code = -errno if errno else -EINVAL
         leave_gate(handle)
-    free(own)
+    free(job.own)
+    job.own = NULL
+    if job.path != NULL:
+        job.data = NULL
 
 
 @cython.final
@@ -157,6 +162,9 @@ cdef class Request:
         self.subject = handle.name if in_memory else _os.fsdecode(raw_path)
         begin_open(handle, self.options["handlers"])
 
+    def __dealloc__(self):
+        free(self.job.own)
+
     cdef int conclude_open(self) except -1:
         """After open_job() and leave(): give the handle its object, or raise what went wrong."""
         cdef Handle handle = self.handle
@@ -188,22 +196,19 @@ cdef int begin_load(Handle handle, str operation, bint preparing) except -1:
 
 cdef int load_object(libbpf.bpf_object *object, Call *call, bint preparing) noexcept nogil:
     """The C part. Signals wait until it is over: each pending one would interrupt the verifier, which libbpf starts
-    anew only a few times."""
+    anew only a few times. On a worker's thread they are blocked anyway, and the call knows."""
     cdef sigset_t blocked, before
+    cdef bint ours = call.signals == NULL
     cdef int code
-    sigfillset(&blocked)
-    sigdelset(&blocked, SIGABRT)
-    sigdelset(&blocked, SIGBUS)
-    sigdelset(&blocked, SIGFPE)
-    sigdelset(&blocked, SIGILL)
-    sigdelset(&blocked, SIGSEGV)
-    sigdelset(&blocked, SIGTRAP)
-    call.signals = &before
-    call.blocked = &blocked
-    pthread_sigmask(SIG_SETMASK, &blocked, &before)
+    if ours:
+        block_signals(&blocked)
+        call.signals = &before
+        call.blocked = &blocked
+        pthread_sigmask(SIG_SETMASK, &blocked, &before)
     code = libbpf.bpf_object__prepare(object) if preparing else libbpf.bpf_object__load(object)
-    pthread_sigmask(SIG_SETMASK, &before, NULL)
-    call.signals = call.blocked = NULL
+    if ours:
+        pthread_sigmask(SIG_SETMASK, &before, NULL)
+        call.signals = call.blocked = NULL
     return code
 
 

@@ -117,6 +117,12 @@ cdef int setup_in_python(Handle handle, libbpf.bpf_program *ptr, const Record *r
     return 0
 
 
+cdef void let_signals_through(Call *call, bint through) noexcept nogil:
+    """Signals are blocked while the kernel verifies; Python's code, and what it starts, is interrupted as ever."""
+    if call.signals != NULL:
+        pthread_sigmask(SIG_SETMASK, call.signals if through else call.blocked, NULL)
+
+
 cdef int declare(libbpf.bpf_program *program, const Record *record, bint overriding) noexcept nogil:
     """Apply what the handler declares: type, attach type, flags, autoload."""
     cdef int type = 0
@@ -167,7 +173,9 @@ cdef int setup_program(Handle handle, libbpf.bpf_program *program, bint overridi
             code = errno_of(code)
     if code == 0 and record.python_setup:
         count(&statistics().setup)
+        let_signals_through(call, True)
         code = setup_in_python(handle, program, record, call)
+        let_signals_through(call, False)
     if code == 0 and overriding and record.prepares and <int>libbpf.bpf_program__type(program) != routed:
         # libbpf has dropped the callback along with the type.
         add_line(call, LOST_HOOK, strlen(LOST_HOOK))
@@ -255,12 +263,9 @@ cdef int prepare_program(Handle handle, libbpf.bpf_program *program, bpf.bpf_pro
             code = errno_of(code)
     if code == 0 and record.python_prepare_load:
         count(&statistics().prepare_load)
-        # Signals are blocked while the kernel verifies; Python's code, and what it starts, is interrupted as ever.
-        if call.signals != NULL:
-            pthread_sigmask(SIG_SETMASK, call.signals, call.blocked)
+        let_signals_through(call, True)
         code = prepare_in_python(handle, program, opts, record, call)
-        if call.signals != NULL:
-            pthread_sigmask(SIG_SETMASK, call.blocked, NULL)
+        let_signals_through(call, False)
     return code
 
 

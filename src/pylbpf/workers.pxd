@@ -40,5 +40,6 @@ cdef class Crew:
     cdef void cancel(self) noexcept nogil
 
 
+cdef void block_signals(sigset_t *blocked) noexcept nogil
 cdef int usable_cpus() except -1
 cdef int thread_count(object threads) except -1

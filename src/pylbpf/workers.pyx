@@ -79,6 +79,17 @@ cdef int thread_count(object threads) except -1:
 
 # The workers
 
+cdef void block_signals(sigset_t *blocked) noexcept nogil:
+    """All but those that tell of a crash."""
+    sigfillset(blocked)
+    sigdelset(blocked, SIGABRT)
+    sigdelset(blocked, SIGBUS)
+    sigdelset(blocked, SIGFPE)
+    sigdelset(blocked, SIGILL)
+    sigdelset(blocked, SIGSEGV)
+    sigdelset(blocked, SIGTRAP)
+
+
 cdef void work_through(Toil *toil) noexcept nogil:
     cdef size_t place, item
     while not get_int(&toil.cancelled):
@@ -162,13 +173,7 @@ cdef class Crew:
         """Start the workers and return how many; if the system gives none, the work is done here."""
         cdef pthread_attr_t attributes
         cdef int started = 0
-        sigfillset(&self.blocked)
-        sigdelset(&self.blocked, SIGABRT)
-        sigdelset(&self.blocked, SIGBUS)
-        sigdelset(&self.blocked, SIGFPE)
-        sigdelset(&self.blocked, SIGILL)
-        sigdelset(&self.blocked, SIGSEGV)
-        sigdelset(&self.blocked, SIGTRAP)
+        block_signals(&self.blocked)
         self.toil.running = wanted
         pthread_attr_init(&attributes)
         pthread_attr_setstacksize(&attributes, STACK)
