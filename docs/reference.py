@@ -34,7 +34,8 @@ def on_config(config: object) -> None:
 @functools.lru_cache(maxsize=None)
 def stub(module: str) -> Definitions:
     """name -> its definitions, several where it is overloaded."""
-    return definitions(ast.parse((STUBS / f"{module}.pyi").read_text()).body)
+    written = STUBS / f"{module}.pyi"      # what is plain Python carries its types itself
+    return definitions(ast.parse((written if written.exists() else written.with_suffix(".py")).read_text()).body)
 
 
 def definitions(body: list[ast.stmt]) -> Definitions:

@@ -330,10 +330,11 @@ def test_rooms_follow_the_arrow():
     rooms = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
     package = ROOT / "src" / "pylbpf"
     assert set(rooms) == {path.stem for path in package.glob("*.pyx")} - {"_version"}
+    plain = {path.stem for path in package.glob("*.py")}     # of no room: they import nothing that is compiled but errors
     for number, room in enumerate(rooms):
         source = "".join(path.read_text() for path in package.glob(f"{room}.p[xy][dx]"))
         used = set(re.findall(r"^from \.(\w+) c?import", source, re.MULTILINE))
-        assert used <= {*rooms[:number], room, "c"}, f"{room} imports {used - set(rooms[:number])}"
+        assert used <= {*rooms[:number], room, "c", *plain}, f"{room} imports {used - set(rooms[:number])}"
 
 
 # ---------------------------------------------------------------- completeness
@@ -393,7 +394,7 @@ OURS = re.compile(
     r"| (Func|Line)Info(\..*)? | Map | Map\.(fileno|keys|items)"
     r"| Btf | Link\.(closed|close|fileno|name|program) | LinkSet(\..*)? | RingBuffer\.(closed|close|records)"
     r"| ProgramHandler\..* | NativeHandler(\..*)? | LoadOpts\..* | Registration(\..*)? | handlers | SectionInfo"
-    r"| handler_stats | HandlerStats | \w+Error | NotSupported | State | get_include | Program"
+    r"| Load(Report|Result)(\..*)? | handler_stats | HandlerStats | \w+Error | NotSupported | State | get_include | Program"
 )
 
 

@@ -39,13 +39,17 @@ from .errors import (
 from .log import set_print
 from ._version import __version__, get_include, libbpf_version, libbpf_version_string
 
-# Enumerations take as long to build as all the rest: they are made when first asked for.
-_ENUMS = ("AttachType", "LinkType", "LogLevel", "MapFlags", "MapType", "ProgramFlags", "ProgramType", "State", "UpdateFlags")
+# What is imported when it is first asked for: an import of pylbpf must not cost what few need.
+_LATER = {
+    **dict.fromkeys(("AttachType", "LinkType", "LogLevel", "MapFlags", "MapType", "ProgramFlags", "ProgramType", "State",
+                     "UpdateFlags"), "enums"),
+    "load_many": "batch", "LoadReport": "report", "LoadResult": "report",
+}
 
 __all__ = [
     "open", "Object", "State", "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "Map", "Btf", "Link", "LinkSet",
     "RingBuffer", "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
-    "section_info", "SectionInfo", "handler_stats", "HandlerStats",
+    "section_info", "SectionInfo", "handler_stats", "HandlerStats", "load_many", "LoadReport", "LoadResult",
     "ProgramType", "AttachType", "MapType", "LinkType", "ProgramFlags", "MapFlags", "UpdateFlags", "LogLevel",
     "BpfError", "LibbpfError", "VerifierError", "StateError", "HandlerBusyError", "HandlerExistsError", "NotSupported",
     "set_print", "possible_cpus", "get_include", "libbpf_version", "libbpf_version_string", "__version__",
@@ -53,12 +57,13 @@ __all__ = [
 
 
 def __getattr__(name):
-    if name in _ENUMS:
-        from . import enums
-        globals().update((each, getattr(enums, each)) for each in _ENUMS)
-        return globals()[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    room = _LATER.get(name)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+    found = globals()[name] = getattr(import_module(f".{room}", __name__), name)
+    return found
 
 
 def __dir__():
-    return sorted({*globals(), *_ENUMS})
+    return sorted({*globals(), *_LATER})

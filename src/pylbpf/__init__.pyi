@@ -3,6 +3,7 @@ from ._version import __version__ as __version__
 from ._version import get_include as get_include
 from ._version import libbpf_version as libbpf_version
 from ._version import libbpf_version_string as libbpf_version_string
+from .batch import load_many as load_many
 from .btf import Btf as Btf
 from .enums import AttachType as AttachType
 from .enums import LinkType as LinkType
@@ -36,6 +37,8 @@ from .link import LinkSet as LinkSet
 from .loadopts import LoadOpts as LoadOpts
 from .log import set_print as set_print
 from .map import Map as Map
+from .report import LoadReport as LoadReport
+from .report import LoadResult as LoadResult
 from .map import possible_cpus as possible_cpus
 from .object import Object as Object
 from .object import open as open
@@ -47,7 +50,7 @@ from .ringbuf import RingBuffer as RingBuffer
 __all__ = [
     "open", "Object", "State", "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "Map", "Btf", "Link", "LinkSet",
     "RingBuffer", "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
-    "section_info", "SectionInfo", "handler_stats", "HandlerStats",
+    "section_info", "SectionInfo", "handler_stats", "HandlerStats", "load_many", "LoadReport", "LoadResult",
     "ProgramType", "AttachType", "MapType", "LinkType", "ProgramFlags", "MapFlags", "UpdateFlags", "LogLevel",
     "BpfError", "LibbpfError", "VerifierError", "StateError", "HandlerBusyError", "HandlerExistsError", "NotSupported",
     "set_print", "possible_cpus", "get_include", "libbpf_version", "libbpf_version_string", "__version__",

@@ -36,6 +36,7 @@ cdef struct Stats:
     long setup, prepare_load, attach, gil_acquired
 
 
+cdef void let_signals_through(Call *call, bint through) noexcept nogil
 cdef Call *current() noexcept nogil
 cdef void enter(Call *call, PyObject *handle) noexcept nogil
 cdef void leave(Call *call) noexcept nogil

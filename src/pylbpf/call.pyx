@@ -7,6 +7,7 @@ they belong to, and where explanations and the first exception of a callback wai
 from cpython.ref cimport Py_XDECREF, Py_INCREF
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove
+from posix.signal cimport SIG_SETMASK, sigset_t
 
 cdef extern from *:
     """
@@ -19,6 +20,16 @@ cdef extern from *:
 # Warnings are explanations for people: beyond this they no longer explain.
 cdef enum:
     LINES_LIMIT = 1 << 16
+
+
+cdef extern from "<signal.h>" nogil:
+    int pthread_sigmask(int how, const sigset_t *wanted, sigset_t *before)
+
+
+cdef void let_signals_through(Call *call, bint through) noexcept nogil:
+    """Signals are blocked while the kernel verifies; Python's code, and what it starts, is interrupted as ever."""
+    if call.signals != NULL:
+        pthread_sigmask(SIG_SETMASK, call.signals if through else call.blocked, NULL)
 
 
 cdef Call *current() noexcept nogil:

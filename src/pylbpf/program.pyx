@@ -96,7 +96,7 @@ cdef class Program(Attachable):
     @property
     def object(self):
         """The Object it belongs to; None during setup, as the object does not exist before open returns."""
-        return None if self.handle.owner is None else self.handle.owner()
+        return None if self.handle.owner is None or self.handle.phase == OPENING else self.handle.owner()
 
     @property
     def name(self):

@@ -12,7 +12,7 @@ from libc.errno cimport EBUSY, EINVAL, ENOMEM, EOPNOTSUPP
 from libc.string cimport strlen
 
 from .c cimport bpf, libbpf, uapi
-from .call cimport Call, add_line, count, current, keep_error, statistics
+from .call cimport Call, add_line, count, current, keep_error, let_signals_through, statistics
 from .handle cimport Handle, OPENING, PASS, Record
 from .insns cimport Insns
 from .link cimport Link
@@ -26,10 +26,6 @@ from .errors import StateError
 
 cdef extern from "<errno.h>" nogil:
     int ECANCELED
-
-cdef extern from "<signal.h>" nogil:
-    int pthread_sigmask(int how, const void *wanted, void *before)
-    int SIG_SETMASK
 
 cdef extern from *:
     """
@@ -115,12 +111,6 @@ cdef int setup_in_python(Handle handle, libbpf.bpf_program *ptr, const Record *r
         keep_error(call, error)
         return -ECANCELED
     return 0
-
-
-cdef void let_signals_through(Call *call, bint through) noexcept nogil:
-    """Signals are blocked while the kernel verifies; Python's code, and what it starts, is interrupted as ever."""
-    if call.signals != NULL:
-        pthread_sigmask(SIG_SETMASK, call.signals if through else call.blocked, NULL)
 
 
 cdef int declare(libbpf.bpf_program *program, const Record *record, bint overriding) noexcept nogil:

@@ -1,0 +1,641 @@
+"""Many objects opened and loaded in one call, on threads that take the GIL only for callbacks written in Python."""
+import errno as _errno
+import os as _os
+from _collections_abc import Iterable as _Iterable
+
+from cpython.object cimport PyObject
+from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, WAIT_LOCK
+cimport cython
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset, strcmp, strdup, strlen
+from posix.signal cimport sigset_t
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+from .c cimport bpf, libbpf, uapi
+from .call cimport Call, clear, current, enter, keep_error, leave, let_signals_through, note_missing, trim_verdicts
+from .corebtf cimport (
+    SharedBtf, add_names, covers, free_names, free_scan, pylbpf_names, pylbpf_scan, scan, share,
+)
+from .errors cimport finish
+from .handle cimport CLOSED, FAILED, Handle, LOADED, OPEN, OPENING, PREPARED, phase_name
+from .object cimport Object, make_object
+from .opening cimport Job, Request, conclude_load, load_object, open_job, read_job
+from .program cimport make_program
+from .registry cimport end_open
+from .workers cimport Crew, thread_count
+
+from .errors import StateError, VerifierError, error_class
+from .report import LoadReport, LoadResult
+
+libbpf.pylbpf_on_missing = note_missing
+
+cdef extern from "Python.h" nogil:
+    unsigned long PyThread_get_thread_ident()
+
+cdef extern from "<errno.h>" nogil:
+    int ECANCELED, EINVAL
+
+
+cdef enum Trouble:
+    # Why an item was not loaded, where neither libbpf nor the kernel was asked.
+    NO_TROUBLE, WRONG_PHASE, VIEWS_IN_USE
+
+
+cdef struct Task:
+    # One item, as the workers see it.
+    PyObject *handle            # borrowed: the batch keeps it
+    Job *job                    # NULL for an object that was opened before
+    Call call                   # of the load
+    bint opened, begun          # whether the job's call and the load's were entered
+    Trouble trouble
+    int phase                   # in which an object was found, with WRONG_PHASE
+    int code                    # of the load
+    long long open_time, prepare_time, load_time    # nanoseconds
+    unsigned long long instructions
+    char *programs              # for each program a letter, its name and a NUL
+    size_t programs_size
+    char *section               # of the program that was rejected
+    bint scanned
+    pylbpf_scan found           # what it is going to cost, and its names of kernel types
+    bint shares                 # the small BTF
+    const char *plain           # why not
+
+
+cdef struct Plan:
+    # What all items have in common.
+    Task *tasks
+    PyObject *select            # a function, a frozenset of names, or NULL
+    PyObject *found             # set of those names that there are
+    const sigset_t *signals
+    const sigset_t *blocked
+    size_t log_limit
+    bint prepares               # libbpf has prepare, which can be timed apart
+    PyObject *shared            # a SharedBtf, or NULL
+    const char *shared_path
+
+
+# On the workers' threads
+
+cdef long long now() noexcept nogil:
+    cdef timespec time
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return time.tv_sec * 1000000000LL + time.tv_nsec
+
+
+cdef int select_in_python(Handle handle, Task *task, Plan *plan) noexcept with gil:
+    """Turn autoload on for the programs that are wanted, off for all others."""
+    cdef libbpf.bpf_program *program
+    cdef object select = <object>plan.select
+    cdef set found = <set>plan.found
+    try:
+        handle.require(1 << OPEN, "select programs of")
+        program = libbpf.bpf_object__next_program(handle.ptr, NULL)
+        while program != NULL:
+            if isinstance(select, frozenset):
+                name = libbpf.bpf_program__name(program)
+                wanted = <bytes>name in select
+                if wanted:
+                    found.add(<bytes>name)
+            else:
+                wanted = bool(select(make_program(handle, program)))
+            libbpf.bpf_program__set_autoload(program, wanted)
+            program = libbpf.bpf_object__next_program(handle.ptr, program)
+    except BaseException as error:
+        keep_error(&task.call, error)
+        return -ECANCELED
+    return 0
+
+
+# Cython has no borrowed references without the GIL.
+cdef int (*select_borrowed)(PyObject *, Task *, Plan *) noexcept nogil
+select_borrowed = <int (*)(PyObject *, Task *, Plan *) noexcept nogil>select_in_python
+
+
+cdef size_t write_programs(libbpf.bpf_object *object, bint loaded, const char *rejected, char *place) noexcept nogil:
+    """Write each program's verdict and name, or with NULL only count the bytes."""
+    cdef libbpf.bpf_program *program = libbpf.bpf_object__next_program(object, NULL)
+    cdef const char *name
+    cdef bint before = rejected != NULL      # libbpf goes through them in order
+    cdef char letter
+    cdef size_t size = 0
+    while program != NULL:
+        name = libbpf.bpf_program__name(program)
+        if not libbpf.bpf_program__autoload(program):
+            letter = c's'
+        elif loaded:
+            letter = c'a'
+        elif before and strcmp(name, rejected) == 0:
+            letter = c'r'
+            before = False
+        else:
+            letter = c'a' if before else c'u'
+        if place != NULL:
+            place[size] = letter
+            memcpy(place + size + 1, name, strlen(name) + 1)
+        size += strlen(name) + 2
+        program = libbpf.bpf_object__next_program(object, program)
+    return size
+
+
+cdef void note_programs(libbpf.bpf_object *object, Task *task) noexcept nogil:
+    """What became of each program, for the time when the object is gone."""
+    cdef libbpf.bpf_program *program
+    cdef const char *rejected = NULL
+    cdef uapi.bpf_prog_info info
+    cdef uapi.__u32 length
+    cdef size_t size
+    if task.code < 0 and task.call.last != NULL and task.call.last.rejected:
+        rejected = task.call.last.program
+        program = libbpf.bpf_object__find_program_by_name(object, rejected)
+        if program != NULL:
+            task.section = strdup(libbpf.bpf_program__section_name(program))
+    size = write_programs(object, task.code >= 0, rejected, NULL)
+    task.programs = <char *>malloc(size + 1)
+    if task.programs != NULL:
+        task.programs_size = write_programs(object, task.code >= 0, rejected, task.programs)
+    if task.code < 0:
+        return
+    program = libbpf.bpf_object__next_program(object, NULL)
+    while program != NULL:
+        if libbpf.bpf_program__fd(program) >= 0:
+            memset(&info, 0, sizeof(info))
+            length = sizeof(info)
+            if bpf.bpf_obj_get_info_by_fd(libbpf.bpf_program__fd(program), &info, &length) == 0:
+                task.instructions += info.verified_insns
+        program = libbpf.bpf_object__next_program(object, program)
+
+
+cdef void scan_item(void *context, size_t item) noexcept nogil:
+    """Look at an object before all are opened. Its bytes are not kept: the batch may be larger than memory."""
+    cdef Task *task = &(<Plan *>context).tasks[item]
+    cdef Job job
+    if task.job == NULL:
+        return
+    memset(&job, 0, sizeof(job))
+    job.path, job.data, job.size = task.job.path, task.job.data, task.job.size
+    read_job(&job)
+    if job.code == 0:
+        scan(job.data, job.size, &task.found)
+        task.scanned = True
+    free(job.own)
+
+
+cdef const char *NOT_COVERED = b"it asks for types that may be in a module, or that the extract does not have"
+
+
+cdef void choose_btf(SharedBtf shared, Task *task, Plan *plan) noexcept nogil:
+    """Decide by the bytes that are going to be opened: a file may have changed."""
+    cdef pylbpf_scan found
+    memset(&found, 0, sizeof(found))
+    scan(task.job.data, task.job.size, &found)
+    if found.relocations and covers(shared, &found):
+        task.shares = True
+        task.job.opts.btf_custom_path = plan.shared_path
+    elif found.relocations:
+        task.plain = found.plain if found.plain != NULL else NOT_COVERED
+    free_scan(&found)
+
+
+cdef void (*choose_borrowed)(PyObject *, Task *, Plan *) noexcept nogil
+choose_borrowed = <void (*)(PyObject *, Task *, Plan *) noexcept nogil>choose_btf
+
+
+cdef void open_task(Handle handle, Task *task, Plan *plan) noexcept nogil:
+    cdef Job *job = task.job
+    cdef long long start = now()
+    enter(&job.call, task.handle)
+    job.call.signals = <sigset_t *>plan.signals
+    job.call.blocked = <sigset_t *>plan.blocked
+    task.opened = True
+    read_job(job)
+    if job.code == 0 and plan.shared != NULL:
+        choose_borrowed(plan.shared, task, plan)
+    open_job(job, handle)
+    leave(&job.call)
+    task.open_time = now() - start
+    handle.rules = NULL
+    handle.ptr = job.object
+    handle.phase = CLOSED if job.object == NULL else OPEN
+
+
+cdef void load_task(Handle handle, Task *task, Plan *plan) noexcept nogil:
+    cdef Call *call = &task.call
+    cdef int code = 0
+    cdef long long start
+    enter(call, task.handle)
+    call.verbose = handle.verbose
+    call.signals = <sigset_t *>plan.signals
+    call.blocked = <sigset_t *>plan.blocked
+    task.begun = True
+    if plan.select != NULL:
+        let_signals_through(call, True)
+        code = select_borrowed(task.handle, task, plan)
+        let_signals_through(call, False)
+    if handle.phase == OPEN:
+        handle.moves = handle.moves + 1     # Cython has no += here
+    handle.loading = True
+    start = now()
+    if code == 0 and plan.prepares and handle.phase == OPEN:
+        code = load_object(handle.ptr, call, True)
+        task.prepare_time = now() - start
+    if code >= 0:
+        code = load_object(handle.ptr, call, False)
+    task.load_time = now() - start
+    handle.loading = False
+    if code >= 0 and call.error != NULL:
+        code = -ECANCELED       # a listener was interrupted
+    task.code = code
+    handle.phase = FAILED if code < 0 else LOADED
+    leave(call)
+    note_programs(handle.ptr, task)
+    trim_verdicts(call, plan.log_limit)
+
+
+cdef void work_on(Handle handle, Task *task, Plan *plan) noexcept nogil:
+    """Open and load one item. The object is locked like in any other call; callbacks of this thread may use it."""
+    PyThread_acquire_lock(handle.lock, WAIT_LOCK)
+    handle.holder = PyThread_get_thread_ident()
+    if task.job != NULL:
+        open_task(handle, task, plan)
+    if task.job != NULL and (task.job.object == NULL or task.job.call.error != NULL):
+        pass
+    elif handle.phase != OPEN and handle.phase != PREPARED:
+        task.trouble = WRONG_PHASE
+        task.phase = handle.phase
+    elif handle.phase == OPEN and handle.exports:
+        task.trouble = VIEWS_IN_USE
+    else:
+        load_task(handle, task, plan)
+    handle.holder = 0
+    PyThread_release_lock(handle.lock)
+
+
+cdef void (*work_borrowed)(PyObject *, Task *, Plan *) noexcept nogil
+work_borrowed = <void (*)(PyObject *, Task *, Plan *) noexcept nogil>work_on
+
+
+cdef void work_on_item(void *context, size_t item) noexcept nogil:
+    cdef Plan *plan = <Plan *>context
+    work_borrowed(plan.tasks[item].handle, &plan.tasks[item], plan)
+
+
+# On the caller's thread
+
+@cython.final
+cdef class Batch(Crew):
+    """The items of one load_many()."""
+
+    cdef Plan plan
+    cdef list objects           # an Object for each item, given or in the making
+    cdef list requests          # a Request for each, or None
+    cdef list results
+    cdef object select, on_progress
+    cdef set found
+    cdef SharedBtf shared
+    cdef bint stops             # at the first failure
+    cdef size_t *sequence
+
+    def __cinit__(self):
+        memset(&self.plan, 0, sizeof(Plan))
+
+    def __dealloc__(self):
+        cdef size_t at
+        cdef Task *task
+        if self.plan.tasks != NULL:
+            for at in range(self.toil.count):
+                task = &self.plan.tasks[at]
+                free(task.programs)
+                free(task.section)
+                if task.scanned:
+                    free_scan(&task.found)
+                if task.begun:
+                    clear(&task.call)
+        free(self.plan.tasks)
+        free(self.sequence)
+
+    cdef int set_up(self, list requests, list objects, list results) except -1:
+        cdef size_t at
+        cdef Request request
+        cdef Object object
+        self.requests = requests
+        self.objects = objects
+        self.results = results
+        self.toil.count = len(objects)
+        self.plan.tasks = <Task *>calloc(self.toil.count + 1, sizeof(Task))
+        self.sequence = <size_t *>malloc((self.toil.count + 1) * sizeof(size_t))
+        if self.plan.tasks == NULL or self.sequence == NULL:
+            raise MemoryError()
+        for at in range(self.toil.count):
+            object = objects[at]
+            request = requests[at]
+            self.sequence[at] = at
+            self.plan.tasks[at].handle = <PyObject *>object.handle
+            if request is not None:
+                self.plan.tasks[at].job = &request.job
+            self.toil.python = self.toil.python or runs_python(object.handle)
+        self.plan.prepares = (libbpf.libbpf_major_version(), libbpf.libbpf_minor_version()) >= (1, 6)
+        self.plan.signals = &self.signals
+        self.plan.blocked = &self.blocked
+        if self.select is not None:
+            self.found = set()
+            self.plan.select = <PyObject *>self.select
+            self.plan.found = <PyObject *>self.found
+            self.toil.python = True
+        self.toil.order = self.sequence
+        self.toil.work = work_on_item
+        self.toil.context = &self.plan
+        return 0
+
+    cdef int finish_item(self, size_t item) except -1:
+        result = self.conclude(item)
+        if self.stops and result.error is not None:
+            self.cancel()
+        if self.on_progress is not None:
+            self.on_progress(self.told, self.toil.count, result)
+        if result.error is not None and not isinstance(result.error, Exception):
+            raise result.error      # KeyboardInterrupt or the like, out of a callback
+        return 0
+
+    cdef object conclude(self, size_t item):
+        """Turn what a worker left into a result; an object of ours that failed is closed."""
+        cdef Task *task = &self.plan.tasks[item]
+        cdef Request request = self.requests[item]
+        cdef Object object = self.objects[item]
+        cdef Handle handle = object.handle
+        result = self.results[item]
+        result.open_seconds = task.open_time / 1e9
+        result.load_seconds = task.load_time / 1e9
+        if task.shares or task.plain != NULL:
+            result.kernel_btf = "shared" if task.shares else "plain"
+            result.kernel_btf_reason = None if task.shares else task.plain.decode()
+        try:
+            if request is not None:
+                request.job.call.outer = current()
+                request.conclude_open()
+            self.conclude_load(task, handle, result)
+        except BaseException as error:
+            result.state = "failed"
+            result.error = error
+            if request is not None:
+                self.give_up(object)
+        else:
+            result.state = "loaded"
+            result.object = object
+        return result
+
+    cdef int conclude_load(self, Task *task, Handle handle, object result) except -1:
+        if task.trouble == WRONG_PHASE:
+            handle.check_alive()
+            raise StateError(EINVAL, f"the object is {phase_name(task.phase)}, it must be open or prepared", "load", handle.name)
+        if task.trouble == VIEWS_IN_USE:
+            raise BufferError(f"cannot load {handle.name}: views of its instructions are in use")
+        if self.plan.prepares and task.prepare_time:
+            result.prepare_seconds = task.prepare_time / 1e9
+        if task.instructions:
+            result.instructions = task.instructions
+        if task.programs != NULL:
+            result._programs = task.programs[:task.programs_size]
+        task.call.outer = current()
+        conclude_load(handle, &task.call, task.code, False)
+        if handle.logs:
+            result.log = "".join(handle.logs.values())
+        try:
+            finish(&task.call, task.code, "load", handle)
+        except VerifierError as error:
+            if task.section != NULL:
+                error.section = task.section.decode("utf-8", "surrogateescape")
+            raise
+        return 0
+
+    cdef int give_up(self, Object object) except -1:
+        """Close an object that never got to the caller."""
+        cdef Handle handle = object.handle
+        if handle.phase == OPENING:         # not begun
+            end_open(handle)
+        return object.free_all()
+
+    cdef int look_ahead(self, int threads, bint sharing, object order) except -1:
+        """Before anything is opened: sort by cost, find out whether the descriptors suffice, make the small BTF."""
+        cdef Crew crew
+        if sharing or order == "cost":
+            crew = Crew.__new__(Crew)
+            crew.toil.work = scan_item
+            crew.toil.context = &self.plan
+            crew.toil.count = self.toil.count
+            crew.run(threads)
+            self.check_descriptors(threads)
+        if order != "given":
+            costs = self.costs(order)
+            for at, item in enumerate(sorted(range(len(costs)), key=lambda item: -costs[item])):
+                self.sequence[at] = item
+        if sharing:
+            self.share_btf()
+        return 0
+
+    cdef list costs(self, object order):
+        cdef Task *task
+        cdef size_t at
+        cdef list costs = []
+        if order != "cost":
+            earlier = {key_of(result.source): result.open_seconds + result.load_seconds for result in order}
+            # Of what is not known the worst is assumed.
+            return [earlier.get(key_of(result.source), float("inf")) for result in self.results]
+        for at in range(self.toil.count):
+            task = &self.plan.tasks[at]
+            cost = task.found.insns
+            if task.job == NULL and not self.objects[at].closed:
+                cost = sum([program.insn_count for program in self.objects[at].programs.values() if program.autoload])
+            costs.append(cost)
+        return costs
+
+    cdef int check_descriptors(self, int threads) except -1:
+        """Raise if the items can only fail for want of descriptors: each program and each map takes one."""
+        import resource
+        cdef Task *task
+        cdef size_t at
+        cdef size_t needed = 0
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for at in range(self.toil.count):
+            task = &self.plan.tasks[at]
+            if task.scanned:
+                needed += task.found.maps + (0 if self.select is not None else task.found.programs)
+        if soft == resource.RLIM_INFINITY or needed <= <size_t>max(0, soft - threads):
+            return 0
+        try:
+            used = len(_os.listdir("/proc/self/fd"))
+        except OSError:
+            used = 3
+        raise error_class(_errno.EMFILE)(
+            _errno.EMFILE, f"they need {needed} descriptors or more beside the {used} in use, and the process may have {soft} "
+            f"(RLIMIT_NOFILE; up to {hard} by resource.setrlimit()); load fewer, or select programs", "load",
+            f"{self.toil.count} objects")
+
+    cdef int share_btf(self) except -1:
+        cdef pylbpf_names names
+        cdef Task *task
+        cdef size_t at
+        cdef size_t users = 0
+        memset(&names, 0, sizeof(names))
+        try:
+            for at in range(self.toil.count):
+                task = &self.plan.tasks[at]
+                if task.scanned and task.found.relocations and task.found.plain == NULL:
+                    users += 1
+                    if add_names(&names, &task.found) < 0:
+                        raise MemoryError()
+            if users > 1:       # for one alone it is as much work as the plain way
+                self.shared = share(&names)
+        finally:
+            free_names(&names)
+        if self.shared is not None:
+            self.plan.shared = <PyObject *>self.shared
+            self.plan.shared_path = self.shared.path
+        return 0
+
+    cdef object go(self, int threads, bint sharing, object order):
+        """Run; return the report. If that raises, what was begun has an end, and nothing of ours is left open."""
+        cdef size_t at
+        try:
+            self.look_ahead(threads, sharing, order)
+            self.run(threads)
+        except BaseException as error:
+            for at in range(self.told, self.toil.ended):
+                self.conclude(self.toil.finished[at])
+            report = self.report()
+            self.close_all()
+            error.report = report
+            raise
+        return self.report()
+
+    cdef object report(self):
+        cdef size_t at
+        cdef Object object
+        for at in range(self.toil.count):
+            if self.results[at].state == "cancelled" and self.requests[at] is not None:
+                self.give_up(self.objects[at])
+        unknown = ()
+        if isinstance(self.select, frozenset):
+            unknown = sorted(name.decode("utf-8", "surrogateescape") for name in self.select - self.found)
+        return LoadReport(self.results, unknown)
+
+    cdef int close_all(self) except -1:
+        """Close what this call has loaded."""
+        for result in reversed(self.results):
+            if result.object is not None:
+                result.object.close()
+        return 0
+
+
+cdef bint runs_python(Handle handle) noexcept:
+    """Whether callbacks written in Python may come."""
+    cdef size_t at
+    if handle.rules != NULL:
+        for at in range(handle.rules.count):
+            if handle.rules.records[at].python_setup or handle.rules.records[at].python_prepare_load:
+                return True
+    for at in range(handle.bound):
+        if handle.bindings[at].record.python_prepare_load:
+            return True
+    return False
+
+
+cdef object key_of(object source):
+    """What an item is known by in the report of another call."""
+    return _os.fspath(source) if isinstance(source, _os.PathLike) else source if isinstance(source, (str, bytes)) else id(source)
+
+
+cdef list expand(object items):
+    """The sources, with patterns replaced by the files that they match."""
+    import glob
+    cdef list sources = []
+    if isinstance(items, (str, bytes, bytearray, memoryview, _os.PathLike, Object)) or not isinstance(items, _Iterable):
+        items = [items]
+    for item in items:
+        if isinstance(item, str) and glob.has_magic(item) and not _os.path.exists(item):
+            # A pattern without match goes on as a path: opening it says that there is none.
+            sources += sorted(glob.glob(item, recursive=True)) or [item]
+        else:
+            sources.append(item)
+    return sources
+
+
+cdef object selection(object select):
+    if select is None or callable(select):
+        return select
+    if isinstance(select, str):
+        select = [select]
+    if not isinstance(select, _Iterable):
+        raise TypeError(f"select must be a function or names of programs, not {select!r}")
+    names = []
+    for name in select:
+        if not isinstance(name, str):
+            raise TypeError(f"select must be a function or names of programs, not {name!r}")
+        names.append(name.encode("utf-8", "surrogateescape"))
+    return frozenset(names)
+
+
+def load_many(items, *, threads=None, handlers=(), select=None, on_error="collect", on_progress=None, order="cost",
+              log_level=0, log_limit=1 << 20, share_kernel_btf=True, **open_options):
+    """Open and load many objects at once; return a LoadReport, with a LoadResult for each item in the order given.
+
+    ``items`` are paths, patterns (as of glob, ``**`` too), bytes-like objects, or Objects that are open. The whole way
+    of an item runs on a C thread, without the GIL but for callbacks that are written in Python.
+
+    - ``threads``: how many, default one for each CPU that the process may use.
+    - ``handlers`` and other options: as of open(), for all items.
+    - ``select``: names of programs, or a function of a Program: autoload is set for these, and no others.
+    - ``on_error``: with "collect" failures are in the report. "raise" begins nothing after the first failure and raises
+      it; its attribute ``report`` has what was loaded until then. "rollback" does so too, but closes that first.
+    - ``on_progress``: called as ``on_progress(done, total, result)`` after each item, on the calling thread.
+    - ``order``: "cost" begins with what promises to take longest (most instructions), so that no long one is left for
+      the end; a LoadReport of an earlier call does so by the times that were measured then; "given" keeps the order.
+    - ``log_limit``: how many bytes of verifier logs are kept for an item; of more the middle is left out.
+    - ``share_kernel_btf``: relocate all items against one small extract of the kernel's types, made once, instead of
+      having libbpf read all of them anew for each. The result is the same, to the bit; what cannot be decided by an
+      extract takes the plain way, see LoadResult.kernel_btf.
+
+    Raises BpfError (EMFILE) before anything is begun if the items need more descriptors than the process may have. If a
+    signal handler (Ctrl-C) or on_progress raises, no further item is begun, those that run are waited for, all objects
+    that the call has loaded are closed, and the exception comes out, with the report so far as ``report``.
+    Source: bpf_object__open_mem(), bpf_object__load().
+    """
+    cdef Batch batch
+    cdef list requests = []
+    cdef list objects = []
+    cdef list results = []
+    cdef Request request
+    cdef int workers = thread_count(threads)
+    if on_error not in ("collect", "raise", "rollback"):
+        raise ValueError(f"on_error must be 'collect', 'raise' or 'rollback', not {on_error!r}")
+    if on_progress is not None and not callable(on_progress):
+        raise TypeError(f"on_progress must be callable, not {type(on_progress).__name__}")
+    if order not in ("cost", "given") and not isinstance(order, LoadReport):
+        raise ValueError(f"order must be 'cost', 'given' or a LoadReport, not {order!r}")
+    if log_limit < 0:
+        raise ValueError(f"log_limit must be 0 or more, not {log_limit}")
+    select = selection(select)
+    for source in expand(items):
+        if isinstance(source, Object):
+            if any(source is other for other in objects):
+                raise ValueError(f"{source!r} is given twice")
+            requests.append(None)
+            objects.append(source)
+        else:
+            request = Request(source, handlers=handlers, log_level=log_level, **open_options)
+            requests.append(request)
+            objects.append(make_object(request))
+        results.append(LoadResult(source, str((<Object>objects[-1]).handle)))
+    batch = Batch.__new__(Batch)
+    batch.select = select
+    batch.on_progress = on_progress
+    batch.stops = on_error != "collect"
+    batch.plan.log_limit = log_limit
+    batch.set_up(requests, objects, results)
+    report = batch.go(workers, share_kernel_btf and open_options.get("btf_custom_path") is None, order)
+    if batch.stops and report.errors:
+        if on_error == "rollback":
+            batch.close_all()
+        error = report.errors[0]
+        error.report = report
+        raise error
+    return report
