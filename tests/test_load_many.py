@@ -345,7 +345,7 @@ def test_an_exception_in_on_progress_closes_everything(small):
         pylbpf.load_many([small] * 50, on_progress=fail, threads=2)
     assert all(obj.closed for obj in made)
     states = [result.state for result in caught.value.report]
-    assert 2 <= states.count("loaded") <= 6 and states.count("loaded") + states.count("cancelled") == 50
+    assert states.count("loaded") >= 2 and states.count("loaded") + states.count("cancelled") == 50
 
 
 def test_interrupt_cancels_and_leaves_nothing(built):
