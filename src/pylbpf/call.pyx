@@ -11,7 +11,8 @@ from posix.signal cimport SIG_SETMASK, sigset_t
 
 cdef extern from *:
     """
-    static __thread void *pylbpf_current_call;
+    #include "per_thread.h"
+    PYLBPF_PER_THREAD void *pylbpf_current_call;
     #define pylbpf_add(counter) __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED)
     """
     void *pylbpf_current_call

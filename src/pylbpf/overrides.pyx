@@ -35,7 +35,8 @@ cdef extern from "<pthread.h>" nogil:
 
 cdef extern from *:
     """
-    static __thread int pylbpf_inside;
+    #include "per_thread.h"
+    PYLBPF_PER_THREAD int pylbpf_inside;
     #define pylbpf_change(counter, by) __atomic_add_fetch(counter, by, __ATOMIC_SEQ_CST)
     """
     int pylbpf_inside           # how often this thread is behind the gate: a print callback may come from there

@@ -29,7 +29,8 @@ cdef extern from "<errno.h>" nogil:
 
 cdef extern from *:
     """
-    static __thread int pylbpf_callbacks;
+    #include "per_thread.h"
+    PYLBPF_PER_THREAD int pylbpf_callbacks;
     """
     int pylbpf_callbacks
 
