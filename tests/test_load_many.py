@@ -246,7 +246,7 @@ def test_python_handlers_are_called_on_workers(small):
             super().prepare_load(program, opts)
 
     handler = Handler("mine/")
-    with pylbpf.load_many([path] * 5, handlers=[handler], threads=2) as report:
+    with pylbpf.load_many([path] * 5, handlers=iter([handler]), threads=2) as report:
         assert all(result.ok for result in report), report.errors
         assert len(handler.names("setup")) == len(handler.names("prepare_load")) == 20
         assert threading.get_ident() not in threads

@@ -22,7 +22,7 @@ from .object cimport Object, make_object
 from .opening cimport Job, Request, conclude_load, load_object, open_job, read_job
 from .program cimport make_program
 from .registry cimport end_open
-from .workers cimport Crew, thread_count
+from .workers cimport Crew, cancel, thread_count
 
 from .errors import StateError, VerifierError, error_class
 from .report import LoadReport, LoadResult
@@ -70,6 +70,7 @@ cdef struct Plan:
     const sigset_t *blocked
     size_t log_limit
     bint prepares               # libbpf has prepare, which can be timed apart
+    int *cancelled              # to be set at the first failure, or NULL
     PyObject *shared            # a SharedBtf, or NULL
     const char *shared_path
 
@@ -276,7 +277,10 @@ work_borrowed = <void (*)(PyObject *, Task *, Plan *) noexcept nogil>work_on
 
 cdef void work_on_item(void *context, size_t item) noexcept nogil:
     cdef Plan *plan = <Plan *>context
-    work_borrowed(plan.tasks[item].handle, &plan.tasks[item], plan)
+    cdef Task *task = &plan.tasks[item]
+    work_borrowed(task.handle, task, plan)
+    if plan.cancelled != NULL and (not task.begun or task.code < 0):
+        cancel(plan.cancelled)
 
 
 # On the caller's thread
@@ -292,7 +296,6 @@ cdef class Batch(Crew):
     cdef object select, on_progress
     cdef set found
     cdef SharedBtf shared
-    cdef bint stops             # at the first failure
     cdef size_t *sequence
 
     def __cinit__(self):
@@ -348,8 +351,6 @@ cdef class Batch(Crew):
 
     cdef int finish_item(self, size_t item) except -1:
         result = self.conclude(item)
-        if self.stops and result.error is not None:
-            self.cancel()
         if self.on_progress is not None:
             self.on_progress(self.told, self.toil.count, result)
         if result.error is not None and not isinstance(result.error, Exception):
@@ -614,6 +615,8 @@ def load_many(items, *, threads=None, handlers=(), select=None, on_error="collec
     if log_limit < 0:
         raise ValueError(f"log_limit must be 0 or more, not {log_limit}")
     select = selection(select)
+    if isinstance(handlers, _Iterable):
+        handlers = tuple(handlers)      # once for all items
     for source in expand(items):
         if isinstance(source, Object):
             if any(source is other for other in objects):
@@ -628,11 +631,12 @@ def load_many(items, *, threads=None, handlers=(), select=None, on_error="collec
     batch = Batch.__new__(Batch)
     batch.select = select
     batch.on_progress = on_progress
-    batch.stops = on_error != "collect"
+    if on_error != "collect":
+        batch.plan.cancelled = &batch.toil.cancelled
     batch.plan.log_limit = log_limit
     batch.set_up(requests, objects, results)
     report = batch.go(workers, share_kernel_btf and open_options.get("btf_custom_path") is None, order)
-    if batch.stops and report.errors:
+    if on_error != "collect" and report.errors:
         if on_error == "rollback":
             batch.close_all()
         error = report.errors[0]

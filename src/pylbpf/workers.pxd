@@ -37,9 +37,9 @@ cdef class Crew:
     cdef int run(self, int threads) except -1
     cdef int start(self, pthread_t *threads, int wanted) noexcept nogil
     cdef int wait(self) except -1
-    cdef void cancel(self) noexcept nogil
 
 
+cdef void cancel(int *cancelled) noexcept nogil
 cdef void block_signals(sigset_t *blocked) noexcept nogil
 cdef int usable_cpus() except -1
 cdef int thread_count(object threads) except -1

@@ -90,6 +90,11 @@ cdef void block_signals(sigset_t *blocked) noexcept nogil:
     sigdelset(blocked, SIGTRAP)
 
 
+cdef void cancel(int *cancelled) noexcept nogil:
+    """Have the workers begin no further item. They may say so themselves."""
+    put_int(cancelled, True)
+
+
 cdef void work_through(Toil *toil) noexcept nogil:
     cdef size_t place, item
     while not get_int(&toil.cancelled):
@@ -135,9 +140,6 @@ cdef class Crew:
         """With the GIL, on the calling thread, after each item. An exception cancels what has not begun."""
         return 0
 
-    cdef void cancel(self) noexcept nogil:
-        put_int(&self.toil.cancelled, True)
-
     cdef int run(self, int threads) except -1:
         """Work through all items, once; raise what finish_item() or a signal handler raised, when all workers are gone."""
         cdef Toil *toil = &self.toil
@@ -159,7 +161,7 @@ cdef class Crew:
                 started = self.start(workers, wanted)
             self.wait()
         except BaseException:
-            self.cancel()
+            cancel(&self.toil.cancelled)
             raise
         finally:
             with nogil:
