@@ -8,16 +8,19 @@ import random
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterator, List, Mapping, Sequence
 
 import pytest
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
+import chart  # noqa: E402
+import compare  # noqa: E402
 import kernel  # noqa: E402
 import machine  # noqa: E402
 import objects  # noqa: E402
+import peer_others  # noqa: E402
 import race as racing  # noqa: E402
 from floor import BUILD, Floor  # noqa: E402
 
@@ -28,6 +31,8 @@ RESULTS: list[racing.Result] = []
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("pylbpf")
     group.addoption("--rounds", type=int, help=f"rounds of each race (default {ROUNDS}, for imports half)")
+    group.addoption("--compare", type=Path, metavar="JSON", help="results of an earlier run, as written to build/bench")
+    group.addoption("--fail-on-regression", action="store_true", help="with --compare: fail if anything got worse")
     group.addoption("--smoke", action="store_true", help="two rounds of each: whether it works, not how fast")
 
 
@@ -93,7 +98,9 @@ def race(request: pytest.FixtureRequest, benchmark: Any) -> Callable[..., list[r
 
 
 def pytest_report_header() -> list[str]:
-    return [f"{key}: {value}" for key, value in machine.describe().items()]
+    lines = [f"{key}: {value}" for key, value in machine.describe().items()]
+    absent = peer_others.missing()
+    return [*lines, f"not compared with, because not installed: {absent}"] if absent else lines
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -101,14 +108,37 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         return
     from rich.console import Console
 
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 150).print(table(RESULTS))
-    if config.getoption("smoke"):
-        return
-    BUILD.mkdir(parents=True, exist_ok=True)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 150)
+    console.print(table(RESULTS))
+    if config.stash.get(CHANGES, None) is not None:
+        console.print(compare.table(config.stash[CHANGES], f"Compared with {config.getoption('compare')}"))
+    folder = BUILD / ("smoke" if config.getoption("smoke") else time.strftime("%Y%m%d-%H%M%S"))
+    folder.mkdir(parents=True, exist_ok=True)
     kept = {"machine": machine.describe(), "results": [dataclasses.asdict(result) for result in RESULTS]}
-    path = BUILD / time.strftime("%Y%m%d-%H%M%S.json")
-    path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
-    terminalreporter.write_line(f"written: {path}")
+    (folder / "results.json").write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    charts = chart.write(RESULTS, folder)
+    terminalreporter.write_line(f"written: {folder}/results.json and {len(charts)} charts")
+
+
+CHANGES = pytest.StashKey[List[compare.Change]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("fail_on_regression") and not config.getoption("compare"):
+        raise pytest.UsageError("--fail-on-regression needs --compare")
+    if config.getoption("compare"):
+        compare.load(config.getoption("compare"))       # to complain now, not after minutes
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    earlier = session.config.getoption("compare")
+    if not earlier or not RESULTS:
+        return
+    chosen = {result.benchmark for result in RESULTS}
+    changes = compare.compare([result for result in compare.load(earlier) if result.benchmark in chosen], RESULTS)
+    session.config.stash[CHANGES] = changes
+    if session.config.getoption("fail_on_regression") and any(change.verdict == "worse" for change in changes):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def number(value: float) -> str:
@@ -119,7 +149,7 @@ def table(results: Sequence[racing.Result]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="CPU time per item. Ratio: of the minima, and the middle half of the rounds")
+    table = Table(title="CPU time per item, or wall time where it says so. Ratio: of the minima, and the middle half of the rounds")
     for column in ("benchmark", "what", "who"):
         table.add_column(column)
     for column in ("min", "median", "ratio", "rounds' ratios", "target", ""):
@@ -134,7 +164,7 @@ def table(results: Sequence[racing.Result]) -> Any:
             ratios = f"{result.ratio_median:.3g} ({result.ratio_quartiles[0]:.3g}–{result.ratio_quartiles[1]:.3g})"
         table.add_row(
             Text(result.benchmark if place[0] != before[0] else ""),
-            result.row if place != before else "",
+            (result.row if result.clock == "CPU" else f"{result.row} ({result.clock})") if place != before else "",
             result.contestant,
             f"{number(result.minimum)} {result.unit}",
             number(result.median),

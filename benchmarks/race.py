@@ -1,8 +1,9 @@
 """How contestants are timed against each other, and what is made of it.
 
 In each round every contestant runs once, in an order that is drawn anew, so that what else the machine does hits all
-alike. A contestant times itself, checks outside of that what it did, and returns nanoseconds of CPU time of the
-thread, kernel side included, by phase. Ratios are of the minima, and of the rounds one by one.
+alike. A contestant times itself, checks outside of that what it did, and returns nanoseconds by phase: CPU time of the
+thread, kernel side included, or wall time where several threads work or where the kernel sleeps. Ratios are of the
+minima, and of the rounds one by one.
 """
 from __future__ import annotations
 
@@ -43,6 +44,8 @@ class Row:
     references: Mapping[str, str] = field(default_factory=dict)
     # Whose time is taken off from all others.
     over: Optional[str] = None
+    # What the contestants measure: "CPU" or "wall" time.
+    clock: str = "CPU"
 
 
 UNITS = {"ns": 1.0, "us": 1e3, "ms": 1e6, "MiB": 1.0, "count": 1.0}
@@ -66,6 +69,7 @@ class Result:
     ratio_quartiles: Optional[tuple[float, float]] = None
     target: Optional[str] = None
     met: Optional[str] = None
+    clock: str = "CPU"
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
@@ -107,7 +111,7 @@ def evaluate(benchmark: str, rows: Sequence[Row], samples: Mapping[str, Sequence
         }
         for name, own in values.items():
             best, typical = min(own), statistics.median(own)
-            result = Result(benchmark, row.name, row.unit, name, best, typical, quartiles(own), len(own))
+            result = Result(benchmark, row.name, row.unit, name, best, typical, quartiles(own), len(own), clock=row.clock)
             reference = row.references.get(name, row.against)
             if reference in values and name != reference:
                 ratios = [mine / theirs for mine, theirs in zip(own, values[reference])]

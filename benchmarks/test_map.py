@@ -7,6 +7,7 @@ from time import thread_time_ns as now
 
 import objects
 import peer_ctypes
+import peer_others
 import pylbpf
 from race import Row
 
@@ -45,7 +46,8 @@ def elements(map, keys, values):
 def test_map(race, floor, bpf):
     keys = [i.to_bytes(8, "little") for i in range(N)]
     values = [(i + 1).to_bytes(8, "little") for i in range(N)]
-    with pylbpf.open(objects.build(SOURCE, "hash")) as obj:
+    path = objects.build(SOURCE, "hash")
+    with pylbpf.open(path) as obj:
         obj.load()
         numbers = obj.maps["numbers"]
         race(
@@ -53,6 +55,7 @@ def test_map(race, floor, bpf):
                 "C": lambda: floor.map(numbers.fd, N),
                 "pylbpf": lambda: elements(numbers, keys, values),
                 "ctypes": lambda: peer_ctypes.map_elements(numbers.fd, keys, values),
+                **peer_others.map_elements(path, "numbers", N),
             },
             [Row(name, [name], N) for name in ("lookup", "update", "delete")],
         )

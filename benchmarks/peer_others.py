@@ -1,0 +1,58 @@
+"""Other Python bindings, where they are installed: they bring a libbpf of their own, so they are compared with reserve."""
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from time import thread_time_ns as now
+from typing import Any, Callable, Sequence
+
+# Reported at the beginning of a run: a peer that is missing must not pass for one that was beaten.
+PEERS = {"pylibbpf": "pip install pylibbpf", "bcc": "the distribution's python3-bpfcc, and the kernel's headers"}
+
+
+def missing() -> str:
+    return ", ".join(f"{name} ({how})" for name, how in PEERS.items() if importlib.util.find_spec(name) is None)
+
+
+def map_elements(path: Path, name: str, n: int) -> dict[str, Callable[[], dict[str, int]]]:
+    """Contestants for the elements of a hash map with numbers of 8 bytes as keys and values."""
+    contestants = {}
+    if importlib.util.find_spec("pylibbpf"):
+        binding = importlib.import_module("pylibbpf")
+        opened = binding.BpfObject(str(path))
+        opened.load()
+        numbers = opened[name]
+
+        def by_pylibbpf(opened: Any = opened) -> dict[str, int]:  # the map does not keep its object
+            return elements(numbers.update, numbers.lookup, numbers.delete_elem, range(n))
+
+        contestants["pylibbpf"] = by_pylibbpf
+    if importlib.util.find_spec("bcc"):
+        try:
+            table = importlib.import_module("bcc").BPF(text=f"BPF_HASH({name}, u64, u64, 65536);")[name]
+        except Exception as error:  # it compiles at run time, for which it wants the kernel's headers
+            print(f"bcc is installed but cannot compile: {error}")
+            return contestants
+        keys = [table.Key(number) for number in range(n)]
+        contestants["bcc"] = lambda: elements(
+            lambda key, value: table.__setitem__(key, table.Leaf(value)), lambda key: table[key].value,
+            table.__delitem__, keys)
+    return contestants
+
+
+def elements(update: Any, lookup: Any, delete: Any, keys: Sequence[Any]) -> dict[str, int]:
+    times = {}
+    start = now()
+    for number, key in enumerate(keys):
+        update(key, number + 1)
+    times["update"] = now() - start
+    start = now()
+    found = [lookup(key) for key in keys]
+    times["lookup"] = now() - start
+    assert found == list(range(1, len(keys) + 1))
+    start = now()
+    for key in keys:
+        delete(key)
+    times["delete"] = now() - start
+    return times
