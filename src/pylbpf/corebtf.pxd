@@ -20,14 +20,10 @@ cdef extern from "corebtf_scan.h" nogil:
         const char *plain           # why only the kernel's whole BTF will do; a static text, or NULL
         pylbpf_names names
 
-
-cdef class SharedBtf:
-    # The types that some objects need, as a file: for btf_custom_path as long as this lives.
-
-    cdef readonly bytes path
-    cdef Trimmed trimmed
-    cdef bint modules               # types that the kernel proper does not have may be in one of its modules
-    cdef void *memory
+cdef extern from "corebtf_kernel.h" nogil:
+    struct pylbpf_memory:
+        int fd
+        char path[32]
 
 
 cdef class Trimmed:
@@ -36,6 +32,15 @@ cdef class Trimmed:
     cdef pylbpf_names names
     cdef bytes data
     cdef tuple kernel               # which one it was taken from
+
+
+cdef class SharedBtf:
+    # The types that some objects need, as a file: for btf_custom_path as long as this lives.
+
+    cdef readonly bytes path
+    cdef Trimmed trimmed
+    cdef bint modules               # types that the kernel proper does not have may be in one of its modules
+    cdef pylbpf_memory memory
 
 
 # What the object is going to cost and to ask for; to be given back with free_scan(). Takes bytes that passed

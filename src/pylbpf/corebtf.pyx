@@ -1,17 +1,18 @@
 """One small kernel BTF for many objects.
 
 For each object with CO-RE relocations libbpf reads the kernel's whole BTF, megabytes of it, and goes through all of its
-types for each name that the object asks for. Here the names of many objects are collected first, and a BTF is made that
-has the types of these names only. An object relocated against it becomes the same, bit by bit; where that is not
-certain, `plain` of a scan says so, or covers() does.
+types for each type that the object asks for. Here the names of those types are collected first, from many objects, and
+a BTF is made that has nothing else. An object relocated against it becomes the same, bit by bit, and fails in the same
+words. Where that is not certain, `plain` of a scan says so, or covers().
 """
 import os as _os
+import stat as _stat
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport EINVAL, errno
-from libc.stdlib cimport free, malloc
+from libc.errno cimport EINVAL, ENOMEM, errno
+from libc.stdlib cimport free
 from libc.string cimport memset
 
 from .c cimport btf as c_btf
@@ -27,7 +28,7 @@ cdef extern from "corebtf_scan.h" nogil:
         PYLBPF_MISSING
         PYLBPF_SIZELESS
 
-    void pylbpf_scan_object "pylbpf_scan"(const unsigned char *data, size_t size, pylbpf_scan *scan)
+    void read_object "pylbpf_scan"(const unsigned char *data, size_t size, pylbpf_scan *scan)
     void pylbpf_scan_free(pylbpf_scan *scan)
     int pylbpf_names_merge(pylbpf_names *names, const pylbpf_names *more)
     bint pylbpf_names_include(const pylbpf_names *names, const pylbpf_names *some, unsigned char unless)
@@ -43,22 +44,21 @@ cdef extern from "corebtf_kernel.h" nogil:
         const unsigned char *data
         size_t size
 
-    struct pylbpf_memory:
-        const char *path
-
     int pylbpf_kernel_open(pylbpf_kernel *kernel)
     void pylbpf_kernel_close(pylbpf_kernel *kernel)
     int pylbpf_memory_open(pylbpf_memory *memory, const void *data, size_t size)
     void pylbpf_memory_close(pylbpf_memory *memory)
 
 cdef enum:
-    MAX_NAMES = 2048                # of a BTF that is kept: each object that is opened with it reads all of it
+    # Of a BTF that is kept: whoever opens an object with it reads all of it.
+    MAX_NAMES = 2048
+    NOT_AN_OBJECT = 4001            # LIBBPF_ERRNO__FORMAT
 
 
-# What an object asks for
+# What objects ask for
 
 cdef void scan(const unsigned char *data, size_t size, pylbpf_scan *result) noexcept nogil:
-    pylbpf_scan_object(data, size, result)
+    read_object(data, size, result)
 
 
 cdef void free_scan(pylbpf_scan *result) noexcept nogil:
@@ -74,16 +74,21 @@ cdef void free_names(pylbpf_names *names) noexcept nogil:
 
 
 cdef bint covers(SharedBtf shared, const pylbpf_scan *scan) noexcept nogil:
+    # libbpf looks into modules for what the kernel proper does not have, and an error about a type without size tells
+    # the type's number.
     cdef unsigned char unless = PYLBPF_SIZELESS | (PYLBPF_MISSING if shared.modules else 0)
     return scan.plain == NULL and pylbpf_names_include(&shared.trimmed.names, &scan.names, unless)
 
 
 # The trimmed BTF
 
-@cython.final
-cdef class Trimmed:
-    def __dealloc__(self):
-        pylbpf_names_free(&self.names)
+cdef int trim_kernel(pylbpf_names *names, unsigned char **result, size_t *size) noexcept nogil:
+    cdef pylbpf_kernel kernel
+    cdef int code = pylbpf_kernel_open(&kernel)
+    if code == 0:
+        code = pylbpf_trim(kernel.data, kernel.size, names, result, size)
+        pylbpf_kernel_close(&kernel)
+    return code
 
 
 cdef bytes take(unsigned char *data, size_t size):
@@ -93,52 +98,70 @@ cdef bytes take(unsigned char *data, size_t size):
         free(data)
 
 
-cdef Trimmed trim_kernel(const pylbpf_names *names, Trimmed more, tuple kernel):
-    """For `names`, and those of `more`; None if the kernel's BTF cannot be had or is not understood."""
+@cython.final
+cdef class Trimmed:
+    def __dealloc__(self):
+        pylbpf_names_free(&self.names)
+
+
+cdef Trimmed make_trimmed(const pylbpf_names *names, Trimmed before, tuple kernel):
+    """For `names`, and those that there were before; None if the kernel's BTF cannot be had or is not understood."""
     cdef Trimmed trimmed = Trimmed.__new__(Trimmed)
-    cdef pylbpf_names *all = &trimmed.names
-    cdef const pylbpf_names *others = NULL if more is None else &more.names
-    cdef pylbpf_kernel source
+    cdef const pylbpf_names *others = NULL if before is None else &before.names
     cdef unsigned char *data
     cdef size_t size
-    cdef int error
+    cdef int code
     with nogil:
-        error = pylbpf_names_merge(all, names)
-        if error == 0 and others != NULL:
-            error = pylbpf_names_merge(all, others)
-        if error == 0:
-            error = pylbpf_kernel_open(&source)
-        if error == 0:
-            error = pylbpf_trim(source.data, source.size, all, &data, &size)
-            pylbpf_kernel_close(&source)
-    if error:
+        code = pylbpf_names_merge(&trimmed.names, names)
+        if code == 0 and others != NULL:
+            code = pylbpf_names_merge(&trimmed.names, others)
+        if code == 0:
+            code = trim_kernel(&trimmed.names, &data, &size)
+    if code:
         return None
     trimmed.data = take(data, size)
     trimmed.kernel = kernel
     return trimmed
 
 
-# The last one that was made. It is replaced as a whole, so whoever has it may use it without a lock.
+# The last one that was made, to serve all that ask for no more. It is replaced as a whole: whoever holds it needs no
+# lock, and neither does a forked child.
 cdef Trimmed last = None
+
+
+cdef Trimmed trimmed_for(const pylbpf_names *names, tuple kernel):
+    global last
+    cdef Trimmed trimmed = last
+    if trimmed is not None and trimmed.kernel != kernel:
+        trimmed = None
+    if trimmed is not None and pylbpf_names_include(&trimmed.names, names, 0):
+        return trimmed
+    if trimmed is not None and trimmed.names.count + names.count > MAX_NAMES:
+        trimmed = None
+    trimmed = make_trimmed(names, trimmed, kernel)
+    if trimmed is not None and trimmed.names.count <= MAX_NAMES:
+        last = trimmed
+    return trimmed
 
 
 @cython.final
 cdef class SharedBtf:
     """The types that some objects need, as a file in memory that lives as long as this.
 
-    ``path`` is for ``btf_custom_path``. Children of fork() can use it as well.
+    ``path`` (bytes) is for ``btf_custom_path``, in this process and in forked children.
     """
+
+    def __cinit__(self):
+        self.memory.fd = -1
 
     def __init__(self):
         raise TypeError("made by shared_btf()")
 
     def __dealloc__(self):
-        if self.memory != NULL:
-            pylbpf_memory_close(<pylbpf_memory *>self.memory)
-            free(self.memory)
+        pylbpf_memory_close(&self.memory)
 
     def covers(self, data):
-        """Whether the object (its bytes) may be opened with this."""
+        """Whether an object (bytes-like) may be opened with this."""
         cdef pylbpf_scan found
         scan_buffer(data, &found)
         try:
@@ -148,40 +171,32 @@ cdef class SharedBtf:
 
 
 cdef object share(const pylbpf_names *names):
-    global last
-    cdef SharedBtf shared = SharedBtf.__new__(SharedBtf)
-    cdef Trimmed trimmed = last
+    cdef SharedBtf shared
+    cdef Trimmed trimmed
     cdef str path = PYLBPF_KERNEL_BTF.decode()
+    if names.count == 0:
+        return None
     try:
         status = _os.stat(path)
-        shared.modules = len(_os.listdir(_os.path.dirname(path))) > 1
+        others = len(_os.listdir(_os.path.dirname(path))) - 1
     except OSError:
         return None
-    kernel = (status.st_dev, status.st_ino, status.st_size)
-    if trimmed is not None and trimmed.kernel != kernel:
-        trimmed = None
-    if trimmed is None or not pylbpf_names_include(&trimmed.names, names, 0):
-        if trimmed is not None and trimmed.names.count + names.count > MAX_NAMES:
-            trimmed = None
-        trimmed = trim_kernel(names, trimmed, kernel)
-        if trimmed is None:
-            return None
-        if trimmed.names.count <= MAX_NAMES:
-            last = trimmed
-    shared.trimmed = trimmed
-    shared.memory = malloc(sizeof(pylbpf_memory))
-    if shared.memory == NULL:
-        raise MemoryError()
-    if pylbpf_memory_open(<pylbpf_memory *>shared.memory, PyBytes_AS_STRING(trimmed.data), len(trimmed.data)):
+    trimmed = trimmed_for(names, (status.st_dev, status.st_ino, status.st_size))
+    if trimmed is None:
         return None
-    shared.path = (<pylbpf_memory *>shared.memory).path
+    shared = SharedBtf.__new__(SharedBtf)
+    shared.trimmed = trimmed
+    shared.modules = others > 0
+    if pylbpf_memory_open(&shared.memory, PyBytes_AS_STRING(trimmed.data), len(trimmed.data)):
+        return None
+    shared.path = shared.memory.path
     return shared
 
 
-# For people
+# The same for Python
 
 cdef int scan_buffer(object data, pylbpf_scan *found) except -1:
-    """Scan bytes, or another buffer; to be given back with free_scan()."""
+    """Scan something bytes-like; to be given back with free_scan()."""
     cdef Py_buffer view
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     with nogil:
@@ -190,142 +205,150 @@ cdef int scan_buffer(object data, pylbpf_scan *found) except -1:
     return 0
 
 
+cdef set names_of(const pylbpf_names *names):
+    cdef set result = set()
+    cdef unsigned int i
+    for i in range(names.count):
+        text = names.text[names.items[i].at:names.items[i].at + names.items[i].length]
+        result.add((text.decode("utf-8", "surrogateescape"), names.items[i].kind))
+    return result
+
+
 def needs(data):
-    """Say what opening and loading an object (its bytes) will cost, and which of the kernel's types it asks for."""
+    """Say what it will take to load an object (bytes-like): numbers of insns, programs, maps (at least) and CO-RE
+    relocations, the kinds of these, the names of the kernel's types that they ask for, with the kinds of linux/btf.h,
+    and, if only the kernel's whole BTF will do, why (plain, else None)."""
     cdef pylbpf_scan found
     scan_buffer(data, &found)
     try:
         return {
             "insns": found.insns, "programs": found.programs, "maps": found.maps, "relocations": found.relocations,
-            "kinds": [kind for kind in range(32) if found.kinds >> kind & 1],
-            "plain": None if found.plain == NULL else found.plain.decode(),
+            "kinds": {kind for kind in range(32) if found.kinds >> kind & 1},
             "names": names_of(&found.names),
+            "plain": None if found.plain == NULL else found.plain.decode(),
         }
     finally:
         free_scan(&found)
 
 
-cdef set names_of(const pylbpf_names *names):
-    """{("task_struct", 4), ...}: names with kinds as in linux/btf.h."""
-    cdef const pylbpf_name *item
-    cdef set result = set()
-    cdef unsigned int i
-    for i in range(names.count):
-        item = &names.items[i]
-        result.add((names.text[item.at:item.at + item.length].decode("utf-8", "surrogateescape"), item.kind))
-    return result
-
-
 def shared_btf(objects):
-    """Make a SharedBtf for these objects (their bytes), but for those that need the kernel's whole BTF; None if there
-    cannot be one."""
+    """Make a SharedBtf for objects (bytes-like), leaving out those that need the kernel's whole BTF.
+
+    None if there is nothing to share, or if it cannot be done here: without BTF of the kernel or without /proc.
+    """
     cdef pylbpf_names names
     cdef pylbpf_scan found
+    cdef int code
     memset(&names, 0, sizeof(names))
     try:
         for data in objects:
             scan_buffer(data, &found)
-            if found.plain == NULL and add_names(&names, &found) < 0:
-                free_scan(&found)
-                raise MemoryError()
+            code = 0 if found.plain != NULL else add_names(&names, &found)
             free_scan(&found)
+            if code < 0:
+                raise MemoryError()
         return share(&names)
     finally:
         free_names(&names)
 
 
-cdef bytes bytes_of(object source):
-    """An object's bytes, if they are sound."""
-    cdef char problem[512]
-    cdef bytes data
-    cdef int code
-    if isinstance(source, (str, _os.PathLike)):
-        with open(source, "rb") as file:
-            data = file.read()
-    else:
-        data = bytes(memoryview(source))
-    code = check_object(<const unsigned char *>PyBytes_AS_STRING(data), len(data), problem, sizeof(problem))
-    if code:
-        raise error_class(-code)(-code, problem.decode("utf-8", "replace"), "read", subject_of(source))
-    return data
+# For people
+
+cdef bint is_path(object source):
+    return isinstance(source, (str, _os.PathLike))
 
 
 cdef str subject_of(object source):
-    return _os.fsdecode(source) if isinstance(source, (str, _os.PathLike)) else "<memory>"
+    return _os.fsdecode(source) if is_path(source) else "<memory>"
 
 
-cdef bytes trim(const unsigned char *data, size_t size, pylbpf_names *names, object subject):
-    cdef unsigned char *result
-    cdef size_t result_size
+def _open_now(path, flags):
+    return _os.open(path, flags | _os.O_NONBLOCK)       # a pipe would wait for a writer
+
+
+cdef object refuse(int code, str problem, object source):
+    raise error_class(code)(code, problem, "open", subject_of(source))
+
+
+cdef bytes object_bytes(object source):
+    """The bytes of an object, if they are sound."""
+    cdef char problem[512]
+    cdef bytes data
     cdef int code
-    with nogil:
-        code = pylbpf_trim(data, size, names, &result, &result_size)
-    if code == -EINVAL:
-        raise ValueError(f"{subject}: no sound BTF of this machine's byte order")
+    if is_path(source):
+        with open(source, "rb", opener=_open_now) as file:
+            if not _stat.S_ISREG(_os.fstat(file.fileno()).st_mode):
+                refuse(NOT_AN_OBJECT, "not a regular file", source)
+            data = file.read()
+    else:
+        try:
+            data = memoryview(source).tobytes()
+        except TypeError:
+            raise TypeError(f"an object must be a path or bytes-like, not {type(source).__name__}") from None
+    code = check_object(<const unsigned char *>PyBytes_AS_STRING(data), len(data), problem, sizeof(problem))
     if code:
-        raise MemoryError()
-    return take(result, result_size)
+        refuse(-code, problem.decode("utf-8", "replace"), source)
+    return data
 
 
-cdef bytes trim_running(pylbpf_names *names):
-    cdef pylbpf_kernel kernel
-    cdef int code
-    with nogil:
-        code = pylbpf_kernel_open(&kernel)
-    if code:
-        fail(-code, "read", PYLBPF_KERNEL_BTF.decode())
-    try:
-        return trim(kernel.data, kernel.size, names, PYLBPF_KERNEL_BTF.decode())
-    finally:
-        pylbpf_kernel_close(&kernel)
-
-
-cdef bytes trim_other(object path, pylbpf_names *names):
+cdef int trim_other(object path, pylbpf_names *names, unsigned char **result, size_t *size) except? -1:
+    """Of a BTF file, raw or in ELF."""
     cdef bytes raw = path_bytes(path)
     cdef const char *c_path = raw
-    cdef c_btf.btf *btf
-    cdef unsigned int size
     cdef const unsigned char *data
+    cdef c_btf.btf *btf
+    cdef unsigned int length
     cdef Call call
     cdef int code
     enter(&call, NULL)
     with nogil:
         btf = c_btf.btf__parse(c_path, NULL)
         code = 0 if btf != NULL else -errno if errno else -EINVAL
-    finish(&call, code, "parse", _os.fsdecode(raw))
-    try:
-        data = <const unsigned char *>c_btf.btf__raw_data(btf, &size)
-        if data == NULL:
-            raise MemoryError()
-        return trim(data, size, names, _os.fsdecode(raw))
-    finally:
+    finish(&call, code, "read types of", _os.fsdecode(raw))
+    with nogil:
+        data = <const unsigned char *>c_btf.btf__raw_data(btf, &length)
+        code = -ENOMEM if data == NULL else pylbpf_trim(data, length, names, result, size)
         c_btf.btf__free(btf)
+    return code
 
 
 def trimmed_btf(objects, *, btf=None):
-    """Return the part of a kernel's BTF that these objects (paths or bytes-like) need for their CO-RE relocations.
+    """Return the part of a kernel's BTF that objects (a list of paths and bytes-like) need for their CO-RE relocations.
 
-    As a file it serves as ``btf_custom_path`` for them, and for nothing else. `btf` is the path of another kernel's
-    BTF, raw or in an ELF file; None means the kernel that runs. An object that can only be relocated against the whole
-    BTF is a ValueError that says why: one with bpf_core_type_id_kernel() or bpf_core_type_matches(). A damaged object
-    is a LibbpfError.
+    As a file it serves as ``btf_custom_path`` for these objects, and for no others. `btf` is the path of a kernel's BTF,
+    raw or in an ELF file as vmlinux; None means the kernel that runs. What a kernel does not have is left out: the
+    object finds that out when it is loaded. ValueError names an object that needs the whole BTF, and why: it asks for
+    the number of a kernel type, or whether one matches; a damaged object is a LibbpfError.
     Source: struct bpf_object_open_opts.
     """
     cdef pylbpf_names names
     cdef pylbpf_scan found
-    if isinstance(objects, (str, bytes, bytearray, memoryview, _os.PathLike)):
-        raise TypeError("objects must be a list of paths or bytes, not a single one")
+    cdef unsigned char *data = NULL
+    cdef size_t size = 0
+    cdef int code
+    if is_path(objects) or isinstance(objects, (bytes, bytearray, memoryview)):
+        raise TypeError("objects must be a list of paths and bytes, not a single one")
     memset(&names, 0, sizeof(names))
     try:
         for source in objects:
-            scan_buffer(bytes_of(source), &found)
+            scan_buffer(object_bytes(source), &found)
             try:
                 if found.plain != NULL:
-                    raise ValueError(f"{subject_of(source)}: {found.plain.decode()}")
+                    raise ValueError(f"{subject_of(source)} needs the kernel's whole BTF: {found.plain.decode()}")
                 if add_names(&names, &found) < 0:
                     raise MemoryError()
             finally:
                 free_scan(&found)
-        return trim_running(&names) if btf is None else trim_other(btf, &names)
+        if btf is None:
+            with nogil:
+                code = trim_kernel(&names, &data, &size)
+        else:
+            code = trim_other(btf, &names, &data, &size)
     finally:
         free_names(&names)
+    subject = PYLBPF_KERNEL_BTF.decode() if btf is None else _os.fsdecode(btf)
+    if code == -EINVAL:
+        raise ValueError(f"{subject} is no BTF that can be read here")
+    if code:
+        fail(-code, "read types of", subject)
+    return take(data, size)

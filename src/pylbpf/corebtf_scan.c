@@ -24,6 +24,7 @@ enum {
 	MAX_STEPS = 16,               /* of one access, as p->a.b[2]; libbpf stops at 64, anonymous structs included */
 	MAX_DEPTH = 16,               /* pointers, arrays and prototypes in a row; libbpf stops at 32 */
 	MAX_PARTS = 256,              /* types that a type is made of */
+	MAX_NAMES = 4096,
 };
 
 enum relocation {                     /* enum bpf_core_relo_kind */
@@ -225,6 +226,8 @@ read_relocation(const struct pylbpf_types *types, const uint8_t *at, uint8_t *do
 		return "it refers to a type whose name is too long";
 	if (!pylbpf_is_root(kind) || (!fields && !comparable(types, root, MAX_DEPTH, &parts)))
 		return "it refers to a type of an unusual kind";
+	if (scan->names.count == MAX_NAMES)
+		return "it refers to too many types";
 	struct pylbpf_essence essence = pylbpf_essence(name);
 	if (pylbpf_names_add(&scan->names, &essence, pylbpf_kind_class(kind)))
 		return "there is no memory";
@@ -244,11 +247,10 @@ read_records(const struct pylbpf_types *types, struct part records, uint8_t *don
 	for (at += 4; at < end;) {
 		uint32_t count = end - at < 8 ? 0 : pylbpf_u32(at + 4);
 
-		at += 8;
-		if (!count || (uint64_t)count * size > (uint64_t)(end - at))
+		if (!count || (uint64_t)count * size > (uint64_t)(end - at) - 8)
 			return "its .BTF.ext is damaged";
 		scan->relocations += count;
-		for (; count; count--, at += size) {
+		for (at += 8; count; count--, at += size) {
 			const char *problem = read_relocation(types, at, done, scan);
 			plain = plain ? plain : problem;
 		}

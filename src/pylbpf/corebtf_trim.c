@@ -312,9 +312,10 @@ static void put_all(struct trim *t)
 	for (uint32_t id = 1; id <= t->types.count; id++)
 		if (t->marks[id])
 			t->marks[id] |= ++number << 2;
-	if (!reserve(t, &t->body, sizeof(header)) || !(to = reserve(t, &t->text, 1)))
+	/* The empty string, and more of it: an old libbpf may look there for the sign of a type that has none. */
+	if (!reserve(t, &t->body, sizeof(header)) || !(to = reserve(t, &t->text, sizeof(number))))
 		return;
-	*to = 0; /* the empty string */
+	memset(to, 0, sizeof(number));
 	for (uint32_t id = 1; id <= t->types.count && !t->error; id++)
 		if (t->marks[id])
 			put_copy(t, id);
@@ -335,6 +336,8 @@ int pylbpf_trim(const uint8_t *data, size_t size, struct pylbpf_names *names, ui
 {
 	struct trim t = {.head = data};
 
+	*result = NULL;
+	*result_size = 0;
 	if ((t.error = pylbpf_types_read(&t.types, data, size)))
 		return t.error;
 	if (!(t.marks = calloc((size_t)t.types.count + 1, sizeof(*t.marks))))
@@ -350,9 +353,11 @@ int pylbpf_trim(const uint8_t *data, size_t size, struct pylbpf_names *names, ui
 	free(t.visits);
 	free(t.strings);
 	free(t.text.data);
-	if (t.error)
+	if (t.error) {
 		free(t.body.data);
-	*result = t.error ? NULL : t.body.data;
-	*result_size = t.error ? 0 : t.body.size;
+	} else {
+		*result = t.body.data;
+		*result_size = t.body.size;
+	}
 	return t.error;
 }
