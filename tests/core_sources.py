@@ -365,15 +365,15 @@ AGAINST_RUNNING = {
         "ADD(EXISTS(struct workspace, level)); ADD(EXISTS(struct console, flags)); ADD(bpf_core_type_size(u8));"
         "ADD(EXISTS(struct elf_note_info, size)); ADD(bpf_core_type_exists(struct workspace));",
     ),
-    "ambiguous": program("struct workspace { int level; } CORE;", "ADD(bpf_core_type_size(struct workspace));"),
+    "ambiguous here": program("struct workspace { int level; } CORE;", "ADD(bpf_core_type_size(struct workspace));"),
     "typedefs": program(
         "typedef struct { int counter; } CORE atomic_t; typedef struct { unsigned val; } CORE kuid_t;"
         "struct cred { kuid_t uid; } CORE; typedef struct { long seq; } CORE seqcount_t;",
         "ADD(OFFSET(atomic_t, counter)); ADD(OFFSET(kuid_t, val)); ADD(OFFSET(struct cred, uid.val));"
         "ADD(bpf_core_type_size(kuid_t)); ADD(EXISTS(seqcount_t, seq));",
     ),
-    "missing": program("struct task_struct { int gone; } CORE;", "ADD(OFFSET(struct task_struct, gone));"),
-    "missing and guarded": program(
+    "missing here": program("struct task_struct { int gone; } CORE;", "ADD(OFFSET(struct task_struct, gone));"),
+    "missing here and guarded": program(
         "struct gone { int field; } CORE; struct task_struct { int gone; } CORE;",
         "if (EXISTS(struct gone, field)) ADD(OFFSET(struct gone, field)); ADD(EXISTS(struct task_struct, gone));"
         "ADD(bpf_core_type_exists(struct gone));",

@@ -72,6 +72,7 @@ def without() -> dict[str, object]:
     return {
         "": lambda: "",
         "bpf": kernel.no_bpf,
+        "btf": lambda: kernel.no_bpf() or kernel.no_btf(),
         "perf_event": lambda: kernel.no_bpf() or kernel.no_perf_event(),
         "uprobe": lambda: kernel.no_uprobe(),
         "bpffs": kernel.no_bpf,

@@ -14,6 +14,7 @@ from .program import FuncInfo, LineInfo, Program
 from .insns import Insn, Insns
 from .map import Map, possible_cpus
 from .btf import Btf
+from .corebtf import trimmed_btf
 from .link import Link, LinkSet
 from .ringbuf import RingBuffer
 from .handlers import NativeHandler, ProgramHandler
@@ -52,7 +53,7 @@ __all__ = [
     "section_info", "SectionInfo", "handler_stats", "HandlerStats", "load_many", "LoadReport", "LoadResult",
     "ProgramType", "AttachType", "MapType", "LinkType", "ProgramFlags", "MapFlags", "UpdateFlags", "LogLevel",
     "BpfError", "LibbpfError", "VerifierError", "StateError", "HandlerBusyError", "HandlerExistsError", "NotSupported",
-    "set_print", "possible_cpus", "get_include", "libbpf_version", "libbpf_version_string", "__version__",
+    "set_print", "trimmed_btf", "possible_cpus", "get_include", "libbpf_version", "libbpf_version_string", "__version__",
 ]
 
 

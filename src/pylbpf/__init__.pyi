@@ -5,6 +5,7 @@ from ._version import libbpf_version as libbpf_version
 from ._version import libbpf_version_string as libbpf_version_string
 from .batch import load_many as load_many
 from .btf import Btf as Btf
+from .corebtf import trimmed_btf as trimmed_btf
 from .enums import AttachType as AttachType
 from .enums import LinkType as LinkType
 from .enums import LogLevel as LogLevel
@@ -53,7 +54,7 @@ __all__ = [
     "section_info", "SectionInfo", "handler_stats", "HandlerStats", "load_many", "LoadReport", "LoadResult",
     "ProgramType", "AttachType", "MapType", "LinkType", "ProgramFlags", "MapFlags", "UpdateFlags", "LogLevel",
     "BpfError", "LibbpfError", "VerifierError", "StateError", "HandlerBusyError", "HandlerExistsError", "NotSupported",
-    "set_print", "possible_cpus", "get_include", "libbpf_version", "libbpf_version_string", "__version__",
+    "set_print", "trimmed_btf", "possible_cpus", "get_include", "libbpf_version", "libbpf_version_string", "__version__",
 ]
 
 def __dir__() -> list[str]: ...

@@ -2,6 +2,7 @@ from collections.abc import Iterable
 from os import PathLike
 from typing import Any, Optional, Union, final
 
+from _typeshed import StrOrBytesPath
 from typing_extensions import Buffer
 
 @final
@@ -13,5 +14,5 @@ class SharedBtf:
 def needs(data: Buffer) -> dict[str, Any]: ...
 def shared_btf(objects: Iterable[Buffer]) -> Optional[SharedBtf]: ...
 def trimmed_btf(
-    objects: Iterable[Union[str, PathLike[str], Buffer]], *, btf: Optional[Union[str, PathLike[str]]] = None
+    objects: Iterable[Union[str, PathLike[str], PathLike[bytes], Buffer]], *, btf: Optional[StrOrBytesPath] = None
 ) -> bytes: ...

@@ -163,6 +163,8 @@ cdef class SharedBtf:
     def covers(self, data):
         """Whether an object (bytes-like) may be opened with this."""
         cdef pylbpf_scan found
+        if self.trimmed is None:
+            raise ValueError("this SharedBtf holds no types")
         scan_buffer(data, &found)
         try:
             return covers(self, &found)
