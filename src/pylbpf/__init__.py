@@ -14,7 +14,6 @@ from .program import FuncInfo, LineInfo, Program
 from .insns import Insn, Insns
 from .map import Map, possible_cpus
 from .btf import Btf
-from .corebtf import trimmed_btf
 from .link import Link, LinkSet
 from .ringbuf import RingBuffer
 from .handlers import NativeHandler, ProgramHandler
@@ -44,7 +43,7 @@ from ._version import __version__, get_include, libbpf_version, libbpf_version_s
 _LATER = {
     **dict.fromkeys(("AttachType", "LinkType", "LogLevel", "MapFlags", "MapType", "ProgramFlags", "ProgramType", "State",
                      "UpdateFlags"), "enums"),
-    "load_many": "batch", "LoadReport": "report", "LoadResult": "report",
+    "load_many": "batch", "LoadReport": "report", "LoadResult": "report", "trimmed_btf": "corebtf",
 }
 
 __all__ = [
