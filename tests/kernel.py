@@ -20,7 +20,7 @@ SYS_BPF = {"x86_64": 321, "s390x": 351, "ppc64le": 361}.get(platform.machine(), 
 SYS_PERF_EVENT_OPEN = {"x86_64": 298, "s390x": 331, "ppc64le": 319}.get(platform.machine(), 241)
 MAP_CREATE, PROG_LOAD, LINK_GET_NEXT_ID = 0, 5, 31
 KPROBE, RAW_TRACEPOINT, TRACING, LSM = 2, 17, 26, 29
-TRACE_FENTRY, LSM_MAC = 24, 27
+TRACE_FENTRY, LSM_MAC, TRACE_FSESSION = 24, 27, 58
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 CLONE_NEWNS, MS_REC, MS_PRIVATE, MNT_DETACH = 0x00020000, 0x4000, 1 << 18, 2
 
@@ -72,6 +72,23 @@ def no_bpf() -> str:
             return f"bpf(2): {' and '.join(missing)} missing (or CAP_SYS_ADMIN)"
         return f"bpf(2): {error.strerror}"
     return ""
+
+
+@functools.lru_cache(maxsize=None)
+def no_program_type(number: int, attach_type: int = 0) -> str:
+    try:
+        load_nothing(number, attach_type=attach_type)
+    except OSError as error:
+        return no_bpf() or f"program type {number}: the kernel refuses the smallest one ({error.strerror})"
+    return ""
+
+
+@functools.lru_cache(maxsize=None)
+def no_map_type(number: int) -> str:
+    """Whether the kernel has it: one that it does not know is EINVAL as many other mistakes are, so BTF is asked."""
+    names = "" if no_btf() else Path("/sys/kernel/btf/vmlinux").read_bytes()
+    name = {33: b"BPF_MAP_TYPE_ARENA"}[number]
+    return no_bpf() or ("" if name in names else f"map type {number}: the kernel has none")
 
 
 @functools.lru_cache(maxsize=None)
@@ -152,6 +169,11 @@ def no_symbol(name: str, reason: str) -> str:
 @functools.lru_cache(maxsize=None)
 def no_fentry() -> str:
     return no_bpf() or no_btf() or no_tracing_load("fentry", TRACING, TRACE_FENTRY, "do_nanosleep")
+
+
+@functools.lru_cache(maxsize=None)
+def no_fsession() -> str:
+    return no_bpf() or no_btf() or no_tracing_load("fsession", TRACING, TRACE_FSESSION, "do_nanosleep")
 
 
 @functools.lru_cache(maxsize=None)
