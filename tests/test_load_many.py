@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import corpus
 import handling
 import kernel
 import objects
@@ -461,3 +462,23 @@ def test_fork_while_loading():
         warnings.simplefilter("ignore", DeprecationWarning)     # from 3.12 on: fork with threads
         pylbpf.load_many([path] * 4, handlers=[Handler("mine/")], threads=2).close()
     assert status == [5] * 4
+
+
+def test_every_item_of_the_corpus_ends_as_it_would_alone():
+    """Hundreds of objects of all sorts at once: state, message and instructions are those of one at a time."""
+    items = corpus.build()
+    handlers = corpus.handlers()
+    expected = {item.name: alone(item.path, handlers=handlers) for item in items}
+    for threads in (1, 3):
+        with pylbpf.load_many([item.path for item in items], handlers=handlers, threads=threads) as report:
+            differ = {
+                item.name: (result.state, str(result.error or ""), *expected[item.name])
+                for item, result in zip(items, report)
+                if (result.state, str(result.error or "")) != expected[item.name]
+            }
+            assert not differ
+            for item, result in zip(items[::3], report[::3]):
+                if result.ok:
+                    with pylbpf.open(item.path, handlers=handlers) as obj:
+                        obj.load()
+                        assert code(obj) == code(result.object), item.name
