@@ -1,14 +1,11 @@
 """load_many: each item ends as it would alone, and whatever goes wrong is told and cleaned up."""
 from __future__ import annotations
 
-import errno
 import os
-import resource
 import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest

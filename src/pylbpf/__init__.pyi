@@ -1,4 +1,3 @@
-from . import log as _log
 from ._version import __version__ as __version__
 from ._version import get_include as get_include
 from ._version import libbpf_version as libbpf_version

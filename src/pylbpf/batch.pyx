@@ -1,289 +1,30 @@
-"""Many objects opened and loaded in one call, on threads that take the GIL only for callbacks written in Python."""
+"""Many objects opened and loaded in one call: the part of the thread that calls."""
 import errno as _errno
 import os as _os
 from _collections_abc import Iterable as _Iterable
 
 from cpython.object cimport PyObject
-from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, WAIT_LOCK
 cimport cython
+from libc.errno cimport EINVAL
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset, strcmp, strdup, strlen
-from posix.signal cimport sigset_t
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from libc.string cimport memset
 
-from .c cimport bpf, libbpf, uapi
-from .call cimport Call, clear, current, enter, keep_error, leave, let_signals_through, note_missing, trim_verdicts
-from .corebtf cimport (
-    SharedBtf, add_names, covers, free_names, free_scan, pylbpf_names, pylbpf_scan, scan, share,
-)
+from .c cimport libbpf
+from .call cimport clear, current, note_missing
+from .corebtf cimport SharedBtf, add_names, free_names, free_scan, pylbpf_names, share
 from .errors cimport finish
-from .handle cimport CLOSED, FAILED, Handle, LOADED, OPEN, OPENING, PREPARED, phase_name
+from .handle cimport Handle, OPENING, phase_name
+from .loading cimport Plan, Task, VIEWS_IN_USE, WRONG_PHASE, scan_item, work_on_item
 from .object cimport Object, make_object
-from .opening cimport Job, Request, conclude_load, load_object, open_job, read_job
-from .program cimport make_program
+from .opening cimport Request, conclude_load
 from .registry cimport end_open
-from .workers cimport Crew, cancel, thread_count
+from .workers cimport Crew, thread_count
 
 from .errors import StateError, VerifierError, error_class
 from .report import LoadReport, LoadResult
 
 libbpf.pylbpf_on_missing = note_missing
 
-cdef extern from "Python.h" nogil:
-    unsigned long PyThread_get_thread_ident()
-
-cdef extern from "<errno.h>" nogil:
-    int ECANCELED, EINVAL
-
-
-cdef enum Trouble:
-    # Why an item was not loaded, where neither libbpf nor the kernel was asked.
-    NO_TROUBLE, WRONG_PHASE, VIEWS_IN_USE
-
-
-cdef struct Task:
-    # One item, as the workers see it.
-    PyObject *handle            # borrowed: the batch keeps it
-    Job *job                    # NULL for an object that was opened before
-    Call call                   # of the load
-    bint opened, begun          # whether the job's call and the load's were entered
-    Trouble trouble
-    int phase                   # in which an object was found, with WRONG_PHASE
-    int code                    # of the load
-    long long open_time, prepare_time, load_time    # nanoseconds
-    unsigned long long instructions
-    char *programs              # for each program a letter, its name and a NUL
-    size_t programs_size
-    char *section               # of the program that was rejected
-    bint scanned
-    pylbpf_scan found           # what it is going to cost, and its names of kernel types
-    bint shares                 # the small BTF
-    const char *plain           # why not
-
-
-cdef struct Plan:
-    # What all items have in common.
-    Task *tasks
-    PyObject *select            # a function, a frozenset of names, or NULL
-    PyObject *found             # set of those names that there are
-    const sigset_t *signals
-    const sigset_t *blocked
-    size_t log_limit
-    bint prepares               # libbpf has prepare, which can be timed apart
-    int *cancelled              # to be set at the first failure, or NULL
-    PyObject *shared            # a SharedBtf, or NULL
-    const char *shared_path
-
-
-# On the workers' threads
-
-cdef long long now() noexcept nogil:
-    cdef timespec time
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return time.tv_sec * 1000000000LL + time.tv_nsec
-
-
-cdef int select_in_python(Handle handle, Task *task, Plan *plan) noexcept with gil:
-    """Turn autoload on for the programs that are wanted, off for all others."""
-    cdef libbpf.bpf_program *program
-    cdef object select = <object>plan.select
-    cdef set found = <set>plan.found
-    try:
-        handle.require(1 << OPEN, "select programs of")
-        program = libbpf.bpf_object__next_program(handle.ptr, NULL)
-        while program != NULL:
-            if isinstance(select, frozenset):
-                name = libbpf.bpf_program__name(program)
-                wanted = <bytes>name in select
-                if wanted:
-                    found.add(<bytes>name)
-            else:
-                wanted = bool(select(make_program(handle, program)))
-            libbpf.bpf_program__set_autoload(program, wanted)
-            program = libbpf.bpf_object__next_program(handle.ptr, program)
-    except BaseException as error:
-        keep_error(&task.call, error)
-        return -ECANCELED
-    return 0
-
-
-# Cython has no borrowed references without the GIL.
-cdef int (*select_borrowed)(PyObject *, Task *, Plan *) noexcept nogil
-select_borrowed = <int (*)(PyObject *, Task *, Plan *) noexcept nogil>select_in_python
-
-
-cdef size_t write_programs(libbpf.bpf_object *object, bint loaded, const char *rejected, char *place) noexcept nogil:
-    """Write each program's verdict and name, or with NULL only count the bytes."""
-    cdef libbpf.bpf_program *program = libbpf.bpf_object__next_program(object, NULL)
-    cdef const char *name
-    cdef bint before = rejected != NULL      # libbpf goes through them in order
-    cdef char letter
-    cdef size_t size = 0
-    while program != NULL:
-        name = libbpf.bpf_program__name(program)
-        if not libbpf.bpf_program__autoload(program):
-            letter = c's'
-        elif loaded:
-            letter = c'a'
-        elif before and strcmp(name, rejected) == 0:
-            letter = c'r'
-            before = False
-        else:
-            letter = c'a' if before else c'u'
-        if place != NULL:
-            place[size] = letter
-            memcpy(place + size + 1, name, strlen(name) + 1)
-        size += strlen(name) + 2
-        program = libbpf.bpf_object__next_program(object, program)
-    return size
-
-
-cdef void note_programs(libbpf.bpf_object *object, Task *task) noexcept nogil:
-    """What became of each program, for the time when the object is gone."""
-    cdef libbpf.bpf_program *program
-    cdef const char *rejected = NULL
-    cdef uapi.bpf_prog_info info
-    cdef uapi.__u32 length
-    cdef size_t size
-    if task.code < 0 and task.call.last != NULL and task.call.last.rejected:
-        rejected = task.call.last.program
-        program = libbpf.bpf_object__find_program_by_name(object, rejected)
-        if program != NULL:
-            task.section = strdup(libbpf.bpf_program__section_name(program))
-    size = write_programs(object, task.code >= 0, rejected, NULL)
-    task.programs = <char *>malloc(size + 1)
-    if task.programs != NULL:
-        task.programs_size = write_programs(object, task.code >= 0, rejected, task.programs)
-    if task.code < 0:
-        return
-    program = libbpf.bpf_object__next_program(object, NULL)
-    while program != NULL:
-        if libbpf.bpf_program__fd(program) >= 0:
-            memset(&info, 0, sizeof(info))
-            length = sizeof(info)
-            if bpf.bpf_obj_get_info_by_fd(libbpf.bpf_program__fd(program), &info, &length) == 0:
-                task.instructions += info.verified_insns
-        program = libbpf.bpf_object__next_program(object, program)
-
-
-cdef void scan_item(void *context, size_t item) noexcept nogil:
-    """Look at an object before all are opened. Its bytes are not kept: the batch may be larger than memory."""
-    cdef Task *task = &(<Plan *>context).tasks[item]
-    cdef Job job
-    if task.job == NULL:
-        return
-    memset(&job, 0, sizeof(job))
-    job.path, job.data, job.size = task.job.path, task.job.data, task.job.size
-    read_job(&job)
-    if job.code == 0:
-        scan(job.data, job.size, &task.found)
-        task.scanned = True
-    free(job.own)
-
-
-cdef const char *NOT_COVERED = b"it asks for types that may be in a module, or that the extract does not have"
-
-
-cdef void choose_btf(SharedBtf shared, Task *task, Plan *plan) noexcept nogil:
-    """Decide by the bytes that are going to be opened: a file may have changed."""
-    cdef pylbpf_scan found
-    memset(&found, 0, sizeof(found))
-    scan(task.job.data, task.job.size, &found)
-    if found.relocations and covers(shared, &found):
-        task.shares = True
-        task.job.opts.btf_custom_path = plan.shared_path
-    elif found.relocations:
-        task.plain = found.plain if found.plain != NULL else NOT_COVERED
-    free_scan(&found)
-
-
-cdef void (*choose_borrowed)(PyObject *, Task *, Plan *) noexcept nogil
-choose_borrowed = <void (*)(PyObject *, Task *, Plan *) noexcept nogil>choose_btf
-
-
-cdef void open_task(Handle handle, Task *task, Plan *plan) noexcept nogil:
-    cdef Job *job = task.job
-    cdef long long start = now()
-    enter(&job.call, task.handle)
-    job.call.signals = <sigset_t *>plan.signals
-    job.call.blocked = <sigset_t *>plan.blocked
-    task.opened = True
-    read_job(job)
-    if job.code == 0 and plan.shared != NULL:
-        choose_borrowed(plan.shared, task, plan)
-    open_job(job, handle)
-    leave(&job.call)
-    task.open_time = now() - start
-    handle.rules = NULL
-    handle.ptr = job.object
-    handle.phase = CLOSED if job.object == NULL else OPEN
-
-
-cdef void load_task(Handle handle, Task *task, Plan *plan) noexcept nogil:
-    cdef Call *call = &task.call
-    cdef int code = 0
-    cdef long long start
-    enter(call, task.handle)
-    call.verbose = handle.verbose
-    call.signals = <sigset_t *>plan.signals
-    call.blocked = <sigset_t *>plan.blocked
-    task.begun = True
-    if plan.select != NULL:
-        let_signals_through(call, True)
-        code = select_borrowed(task.handle, task, plan)
-        let_signals_through(call, False)
-    if handle.phase == OPEN:
-        handle.moves = handle.moves + 1     # Cython has no += here
-    handle.loading = True
-    start = now()
-    if code == 0 and plan.prepares and handle.phase == OPEN:
-        code = load_object(handle.ptr, call, True)
-        task.prepare_time = now() - start
-    if code >= 0:
-        code = load_object(handle.ptr, call, False)
-    task.load_time = now() - start
-    handle.loading = False
-    if code >= 0 and call.error != NULL:
-        code = -ECANCELED       # a listener was interrupted
-    task.code = code
-    handle.phase = FAILED if code < 0 else LOADED
-    leave(call)
-    note_programs(handle.ptr, task)
-    trim_verdicts(call, plan.log_limit)
-
-
-cdef void work_on(Handle handle, Task *task, Plan *plan) noexcept nogil:
-    """Open and load one item. The object is locked like in any other call; callbacks of this thread may use it."""
-    PyThread_acquire_lock(handle.lock, WAIT_LOCK)
-    handle.holder = PyThread_get_thread_ident()
-    if task.job != NULL:
-        open_task(handle, task, plan)
-    if task.job != NULL and (task.job.object == NULL or task.job.call.error != NULL):
-        pass
-    elif handle.phase != OPEN and handle.phase != PREPARED:
-        task.trouble = WRONG_PHASE
-        task.phase = handle.phase
-    elif handle.phase == OPEN and handle.exports:
-        task.trouble = VIEWS_IN_USE
-    else:
-        load_task(handle, task, plan)
-    handle.holder = 0
-    PyThread_release_lock(handle.lock)
-
-
-cdef void (*work_borrowed)(PyObject *, Task *, Plan *) noexcept nogil
-work_borrowed = <void (*)(PyObject *, Task *, Plan *) noexcept nogil>work_on
-
-
-cdef void work_on_item(void *context, size_t item) noexcept nogil:
-    cdef Plan *plan = <Plan *>context
-    cdef Task *task = &plan.tasks[item]
-    work_borrowed(task.handle, task, plan)
-    if plan.cancelled != NULL and (not task.begun or task.code < 0):
-        cancel(plan.cancelled)
-
-
-# On the caller's thread
 
 @cython.final
 cdef class Batch(Crew):
