@@ -23,6 +23,7 @@ import objects  # noqa: E402
 import peer_others  # noqa: E402
 import race as racing  # noqa: E402
 from floor import BUILD, Floor  # noqa: E402
+from floor_batch import BatchFloor  # noqa: E402
 
 ROUNDS = 40
 RESULTS: list[racing.Result] = []
@@ -39,6 +40,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def floor() -> Floor:
     return Floor()
+
+
+@pytest.fixture(scope="session")
+def batch_floor() -> BatchFloor:
+    return BatchFloor()
+
+
+@pytest.fixture(scope="session")
+def size(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """size(1000, 10): how many, in earnest and in a smoke test."""
+    smoke = request.config.getoption("smoke")
+    return lambda full, small: small if smoke else full
 
 
 @pytest.fixture(scope="session")

@@ -39,11 +39,11 @@ def compiler() -> list[str]:
     return [*shlex.split(os.environ.get("CC", "cc")), "-O2"]
 
 
-def build() -> Path:
+def build(source: Path = SOURCE) -> Path:
     flags = shlex.split(subprocess.check_output(["pkg-config", "--cflags", "--libs", "libbpf"], text=True))
-    command = [*compiler(), "-std=gnu11", "-shared", "-fPIC", str(SOURCE), *flags]
-    made_from = hashlib.sha256(SOURCE.read_bytes() + repr(command).encode()).hexdigest()[:16]
-    library = BUILD / f"floor-{made_from}.so"
+    command = [*compiler(), "-std=gnu11", "-shared", "-fPIC", str(source), *flags]
+    made_from = hashlib.sha256(source.read_bytes() + repr(command).encode()).hexdigest()[:16]
+    library = BUILD / f"{source.stem}-{made_from}.so"
     if not library.exists():
         BUILD.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=BUILD) as folder:
