@@ -14,7 +14,7 @@ from .program import FuncInfo, LineInfo, Program
 from .insns import Insn, Insns
 from .map import Map, possible_cpus
 from .btf import Btf
-from .link import Link, LinkSet
+from .link import Link
 from .ringbuf import RingBuffer
 from .handlers import NativeHandler, ProgramHandler
 from .registry import (
@@ -44,12 +44,14 @@ _LATER = {
     **dict.fromkeys(("AttachType", "LinkType", "LogLevel", "MapFlags", "MapType", "ProgramFlags", "ProgramType", "State",
                      "UpdateFlags"), "enums"),
     "load_many": "batch", "LoadReport": "report", "LoadResult": "report", "trimmed_btf": "corebtf",
+    "attach_many": "attachmany", "detach_many": "linkset", "LinkSet": "linkset", "expedited": "expedite",
 }
 
 __all__ = [
     "open", "Object", "State", "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "Map", "Btf", "Link", "LinkSet",
     "RingBuffer", "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
     "section_info", "SectionInfo", "handler_stats", "HandlerStats", "load_many", "LoadReport", "LoadResult",
+    "attach_many", "detach_many", "expedited",
     "ProgramType", "AttachType", "MapType", "LinkType", "ProgramFlags", "MapFlags", "UpdateFlags", "LogLevel",
     "BpfError", "LibbpfError", "VerifierError", "StateError", "HandlerBusyError", "HandlerExistsError", "NotSupported",
     "set_print", "trimmed_btf", "possible_cpus", "get_include", "libbpf_version", "libbpf_version_string", "__version__",

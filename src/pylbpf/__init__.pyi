@@ -2,9 +2,11 @@ from ._version import __version__ as __version__
 from ._version import get_include as get_include
 from ._version import libbpf_version as libbpf_version
 from ._version import libbpf_version_string as libbpf_version_string
+from .attachmany import attach_many as attach_many
 from .batch import load_many as load_many
 from .btf import Btf as Btf
 from .corebtf import trimmed_btf as trimmed_btf
+from .expedite import expedited as expedited
 from .enums import AttachType as AttachType
 from .enums import LinkType as LinkType
 from .enums import LogLevel as LogLevel
@@ -33,7 +35,8 @@ from .registry import section_info as section_info
 from .insns import Insn as Insn
 from .insns import Insns as Insns
 from .link import Link as Link
-from .link import LinkSet as LinkSet
+from .linkset import LinkSet as LinkSet
+from .linkset import detach_many as detach_many
 from .loadopts import LoadOpts as LoadOpts
 from .log import set_print as set_print
 from .map import Map as Map
@@ -51,6 +54,7 @@ __all__ = [
     "open", "Object", "State", "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "Map", "Btf", "Link", "LinkSet",
     "RingBuffer", "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
     "section_info", "SectionInfo", "handler_stats", "HandlerStats", "load_many", "LoadReport", "LoadResult",
+    "attach_many", "detach_many", "expedited",
     "ProgramType", "AttachType", "MapType", "LinkType", "ProgramFlags", "MapFlags", "UpdateFlags", "LogLevel",
     "BpfError", "LibbpfError", "VerifierError", "StateError", "HandlerBusyError", "HandlerExistsError", "NotSupported",
     "set_print", "trimmed_btf", "possible_cpus", "get_include", "libbpf_version", "libbpf_version_string", "__version__",

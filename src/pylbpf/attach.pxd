@@ -9,9 +9,9 @@ cdef class Attachable:
 
     cdef libbpf.bpf_program *live(self) except NULL
     cdef bint begin(self, str operation) except -1
-    cdef object end(self, Call *call, libbpf.bpf_link *link, long code, bint locked, str kind)
+    cdef object end(self, Call *call, libbpf.bpf_link *link, long code, bint locked, str kind, int event=*)
 
 
-cdef int attach_one(libbpf.bpf_program *program, const Record *record, libbpf.bpf_link **link) noexcept nogil
+cdef int attach_one(libbpf.bpf_program *program, const Record *record, libbpf.bpf_link **link, int *event) noexcept nogil
 cdef int interface_index(object interface) except -1
 cdef int duplicate_fd(int fd) except -1

@@ -1,6 +1,7 @@
 from _typeshed import FileDescriptorLike, StrOrBytesPath
 
-from .link import Link, LinkSet
+from .link import Link
+from .linkset import LinkSet
 
 class Attachable:
     def attach(self) -> Link | LinkSet: ...

@@ -12,12 +12,13 @@ from .c cimport libbpf
 from .call cimport Call, count, enter, note_missing, statistics
 from .errors cimport fail, finish, need
 from .handle cimport Handle, LOADED, OPENING, PASS, Record
-from .link cimport Link, make_link
+from .link cimport HIDDEN_EVENT, Link, NO_EVENT, make_link
 from .autoattach cimport builtin_attach
 from .paths cimport name_bytes, path_bytes
+from .sections cimport ON_TRACEPOINT, Section, find
+from .tracepoint cimport attach_tracepoint
 
 from .errors import BpfError, StateError
-from .link import LinkSet
 
 cdef extern from "<fcntl.h>" nogil:
     int fcntl(int fd, int command, ...)
@@ -27,6 +28,11 @@ cdef extern from "<net/if.h>" nogil:
     unsigned int if_nametoindex(const char *name)
 
 libbpf.pylbpf_on_missing = note_missing
+
+cdef enum:
+    # enum bpf_prog_type
+    KPROBE = 2
+    TRACEPOINT = 5
 
 
 cdef class Attachable:
@@ -60,8 +66,9 @@ cdef class Attachable:
             raise
         return locked
 
-    cdef object end(self, Call *call, libbpf.bpf_link *link, long code, bint locked, str kind):
+    cdef object end(self, Call *call, libbpf.bpf_link *link, long code, bint locked, str kind, int event=NO_EVENT):
         """Unlock, raise what went wrong, or wrap the new link."""
+        cdef Link made
         if locked:
             self.handle.release()
         if code < 0 or call.error != NULL:
@@ -70,7 +77,9 @@ cdef class Attachable:
                 libbpf.bpf_link__destroy(link)
             finish(call, code, f"attach {kind}", self)
         finish(call, 0, None, None)
-        return make_link(link, self.handle, self, kind)
+        made = make_link(link, self.handle, self, kind)
+        made.event = event
+        return made
 
     def attach(self):
         """Attach as the section says, or as its handler says.
@@ -85,13 +94,14 @@ cdef class Attachable:
         cdef libbpf.bpf_program *program = self.live()
         cdef Call call
         cdef int code = 0
+        cdef int event = NO_EVENT
         cdef bint locked = self.begin("attach")
         record = handle.record_of(program)
         if record != NULL and record.python_attach != NULL and handle.attaching == program:
             # From inside the handler's own attach: what would happen without it.
             enter(&call, <PyObject *>handle)
             with nogil:
-                code = builtin_attach(program, &link) if record.override else 0
+                code = builtin_attach(program, &link, &event) if record.override else 0
         elif record != NULL and record.python_attach != NULL:
             try:
                 links = record.python_attach(record, handle, self)
@@ -101,14 +111,17 @@ cdef class Attachable:
             if not links:
                 raise BpfError(_errno.EOPNOTSUPP, "its handler returned no link: there is no automatic attach",
                                "attach", str(self))
-            return links[0] if len(links) == 1 else LinkSet(links)
+            if len(links) == 1:
+                return links[0]
+            from .linkset import LinkSet
+            return LinkSet(links)
         else:
             enter(&call, <PyObject *>handle)
             with nogil:
-                code = attach_one(program, record, &link)
+                code = attach_one(program, record, &link, &event)
         if code == 0 and link == NULL:
             code = -EOPNOTSUPP
-        return self.end(&call, link, code, locked, f"section '{self.section}'")
+        return self.end(&call, link, code, locked, f"section '{self.section}'", event)
 
     def attach_raw_tracepoint(self, name, *, unsigned long long cookie=0):
         """Attach to a raw tracepoint by name ("sys_enter").
@@ -139,27 +152,24 @@ cdef class Attachable:
     def attach_tracepoint(self, category, name, *, unsigned long long cookie=0):
         """Attach to a tracepoint ("syscalls", "sys_enter_openat").
 
-        Needs tracefs to look the event up. ``cookie`` needs kernel 5.15. Minimum kernel 4.7.
-        Source: bpf_program__attach_tracepoint_opts().
+        Needs tracefs to look the event up. ``cookie`` needs kernel 5.15. Minimum kernel 4.7. As
+        bpf_program__attach_tracepoint_opts() does it. Source: bpf_program__attach_perf_event_opts().
         """
         cdef bytes raw_category = name_bytes(category, "tracepoint category")
         cdef bytes raw_name = name_bytes(name, "tracepoint name")
         cdef const char *c_category = raw_category
         cdef const char *c_name = raw_name
-        cdef libbpf.bpf_tracepoint_opts opts
         cdef libbpf.bpf_link *link
         cdef Call call
         cdef int code = 0
+        cdef int event
         cdef bint locked = self.begin("attach tracepoint")
-        memset(&opts, 0, sizeof(opts))
-        opts.sz = sizeof(opts)
-        opts.bpf_cookie = cookie
         enter(&call, <PyObject *>self.handle)
         with nogil:
-            link = libbpf.bpf_program__attach_tracepoint_opts(self.ptr, c_category, c_name, &opts)
+            link = attach_tracepoint(self.ptr, c_category, c_name, cookie, &event)
             if link == NULL:
                 code = -errno
-        return self.end(&call, link, code, locked, f"tracepoint {category}/{name}")
+        return self.end(&call, link, code, locked, f"tracepoint {category}/{name}", event)
 
     def attach_kprobe(self, function, *, size_t offset=0, bint retprobe=False, unsigned long long cookie=0):
         """Attach to a kernel function, at ``offset`` bytes or at its return.
@@ -184,7 +194,8 @@ cdef class Attachable:
             link = libbpf.bpf_program__attach_kprobe_opts(self.ptr, c_function, &opts)
             if link == NULL:
                 code = -errno
-        return self.end(&call, link, code, locked, f"{'kretprobe' if retprobe else 'kprobe'} {function}+{offset}")
+        return self.end(&call, link, code, locked, f"{'kretprobe' if retprobe else 'kprobe'} {function}+{offset}",
+                        HIDDEN_EVENT)
 
     def attach_uprobe(self, path, *, int pid=-1, size_t offset=0, function=None, bint retprobe=False,
                       unsigned long long cookie=0, size_t ref_ctr_offset=0):
@@ -215,7 +226,8 @@ cdef class Attachable:
             if link == NULL:
                 code = -errno
         return self.end(&call, link, code, locked,
-                        f"{'uretprobe' if retprobe else 'uprobe'} {_os.fsdecode(path)}:{function or ''}+{offset:#x}")
+                        f"{'uretprobe' if retprobe else 'uprobe'} {_os.fsdecode(path)}:{function or ''}+{offset:#x}",
+                        HIDDEN_EVENT)
 
     def attach_perf_event(self, fd, *, unsigned long long cookie=0, bint force_ioctl=False):
         """Attach to an open perf event, a descriptor or an object with fileno().
@@ -251,9 +263,7 @@ cdef class Attachable:
             if link == NULL:
                 code = -errno
                 close_fd(own)
-        cdef Link attached = self.end(&call, link, code, locked, f"perf_event {number}")
-        attached.event = own
-        return attached
+        return self.end(&call, link, code, locked, f"perf_event {number}", own)
 
     def attach_trace(self, *, unsigned long long cookie=0):
         """Attach to the BTF target the program was loaded for: tp_btf, fentry, fexit, fmod_ret, freplace.
@@ -369,11 +379,29 @@ cdef int duplicate_fd(int fd) except -1:
     return copy
 
 
-cdef int attach_one(libbpf.bpf_program *program, const Record *record, libbpf.bpf_link **link) noexcept nogil:
-    """Attach by a native handler, or as libbpf does; 0 with a NULL link means there is no automatic attach."""
+cdef bint on_tracepoint(const libbpf.bpf_program *program) noexcept nogil:
+    """Whether its section names a tracepoint."""
+    cdef const Section *section
+    if <int>libbpf.bpf_program__type(program) != TRACEPOINT:
+        return False
+    section = find(libbpf.bpf_program__section_name(program))
+    return section != NULL and section.attachment == ON_TRACEPOINT
+
+
+cdef int attach_one(libbpf.bpf_program *program, const Record *record, libbpf.bpf_link **link, int *event) noexcept nogil:
+    """Attach by a native handler, or as libbpf does; 0 with a NULL link means there is no automatic attach.
+
+    `event` gets the perf event behind the link, as Link.event has it.
+    """
     cdef int code = 0
     link[0] = NULL
+    event[0] = NO_EVENT
     if record == NULL:
+        if on_tracepoint(program):
+            # As libbpf does it, but with a perf event that we know.
+            return builtin_attach(program, link, event)
+        if <int>libbpf.bpf_program__type(program) == KPROBE:
+            event[0] = HIDDEN_EVENT
         link[0] = libbpf.bpf_program__attach(program)
         if link[0] == NULL:
             code = -errno
@@ -382,7 +410,7 @@ cdef int attach_one(libbpf.bpf_program *program, const Record *record, libbpf.bp
         code = record.attach(program, record.cookie, link)
     if record.attach == NULL or (code == PASS and record.passes):
         # The handler leaves attaching to libbpf, which has a way only for sections of its own.
-        return builtin_attach(program, link) if record.override else 0
+        return builtin_attach(program, link, event) if record.override else 0
     count(&statistics().attach)
     if code == 0:
         return 0

@@ -2,5 +2,5 @@
 from .c cimport libbpf
 
 # 0 or -errno, and 0 for the programs of other sections. The link is the caller's; NULL without an error means that the
-# section attaches to nothing by itself.
-cdef int builtin_attach(const libbpf.bpf_program *program, libbpf.bpf_link **link) noexcept nogil
+# section attaches to nothing by itself. `event` gets the perf event behind it, as Link.event has it.
+cdef int builtin_attach(const libbpf.bpf_program *program, libbpf.bpf_link **link, int *event) noexcept nogil

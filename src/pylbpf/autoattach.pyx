@@ -6,10 +6,12 @@ from libc.string cimport memcpy, memset, strchr, strlen, strrchr, strspn
 from .builtin cimport explain, target_of
 from .c cimport libbpf
 from .call cimport note_missing
+from .link cimport HIDDEN_EVENT, NO_EVENT
 from .sections cimport (
-    NOWHERE, ON_FUNCTION, ON_FUNCTIONS, ON_ITERATOR, ON_KPROBE, ON_KPROBES, ON_LSM, ON_RAW_TRACEPOINT, ON_TRACEPOINT,
-    ON_UPROBE, ON_UPROBES, ON_USDT, RETURN, SESSION, Section, find,
+    NOWHERE, ON_FUNCTION, ON_FUNCTIONS, ON_ITERATOR, ON_KPROBE, ON_KPROBES, ON_LSM, ON_RAW_TRACEPOINT, ON_SYSCALL,
+    ON_TRACEPOINT, ON_UPROBE, ON_UPROBES, ON_USDT, RETURN, SESSION, Section, find,
 )
+from .tracepoint cimport attach_tracepoint
 
 cdef const char *SYMBOL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_."
 cdef const char *SYMBOLS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.*?"
@@ -108,11 +110,13 @@ cdef int attach_usdt(const libbpf.bpf_program *program, char *path, libbpf.bpf_l
 
 
 cdef int attach_text(const libbpf.bpf_program *program, const Section *section, char *text,
-                     libbpf.bpf_link **link) noexcept nogil:
+                     libbpf.bpf_link **link, int *event) noexcept nogil:
     """Attach to what the text says, a copy to be cut up."""
     cdef libbpf.bpf_ksyscall_opts opts
     cdef char *name
     cdef int kind = section.attachment
+    if kind == ON_KPROBE or kind == ON_UPROBE or kind == ON_SYSCALL:
+        event[0] = HIDDEN_EVENT
     if kind == ON_KPROBE or kind == ON_KPROBES:
         return attach_kprobe(program, section, text, link)
     if kind == ON_UPROBE or kind == ON_UPROBES:
@@ -127,20 +131,21 @@ cdef int attach_text(const libbpf.bpf_program *program, const Section *section, 
         name = cut(text, c'/')
         if name == NULL:
             return explain(-EINVAL, program, b"needs CATEGORY/NAME")
-        return made(libbpf.bpf_program__attach_tracepoint(program, text, name), link)
+        return made(attach_tracepoint(program, text, name, 0, event), link)
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
     opts.retprobe = section.traits & RETURN
     return made(libbpf.bpf_program__attach_ksyscall(program, text, &opts), link)
 
 
-cdef int builtin_attach(const libbpf.bpf_program *program, libbpf.bpf_link **link) noexcept nogil:
+cdef int builtin_attach(const libbpf.bpf_program *program, libbpf.bpf_link **link, int *event) noexcept nogil:
     cdef const Section *section = find(libbpf.bpf_program__section_name(program))
     cdef const char *target = target_of(program)
     cdef char text[8192]        # paths have up to 4096 bytes, symbols of the kernel 512
     cdef size_t length
     cdef int kind
     link[0] = NULL
+    event[0] = NO_EVENT
     if section == NULL or section.attachment == NOWHERE:
         return 0
     if libbpf.bpf_program__fd(program) < 0:
@@ -162,4 +167,4 @@ cdef int builtin_attach(const libbpf.bpf_program *program, libbpf.bpf_link **lin
     if length >= sizeof(text):
         return explain(-ENAMETOOLONG, program, b"is too long")
     memcpy(text, target, length + 1)
-    return attach_text(program, section, text, link)
+    return attach_text(program, section, text, link, event)

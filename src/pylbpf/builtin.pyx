@@ -1,11 +1,11 @@
 """What libbpf does with the programs of its own sections at open and before load, built from public functions."""
 from libc.errno cimport EBADF, EINVAL, ENOENT, ENOMEM, EOPNOTSUPP, ESRCH, errno
 from libc.stdio cimport snprintf
-from libc.string cimport memset, strchr, strlen, strncmp
+from libc.string cimport memset, strchr, strncmp
 from posix.unistd cimport close
 
 from .c cimport bpf, btf, libbpf, uapi
-from .call cimport Call, add_line, current
+from .log cimport warn
 from .sections cimport LOAD_FLAGS, ON_FUNCTIONS, ON_USDT, Section, TARGET, UPROBE_MULTI, find
 
 cdef extern from * nogil:
@@ -32,13 +32,11 @@ cdef const char *target_of(const libbpf.bpf_program *program) noexcept nogil:
 
 
 cdef int explain(int code, const libbpf.bpf_program *program, const char *text) noexcept nogil:
-    """Return the code, having said why among the warnings of the call in progress, as libbpf does."""
+    """Return the code, having said why in a warning, as libbpf does."""
     cdef char line[512]
-    cdef Call *call = current()
-    if call != NULL:
-        snprintf(line, sizeof(line), b"prog '%.128s': section '%.256s' %s\n",
-                 libbpf.bpf_program__name(program), libbpf.bpf_program__section_name(program), text)
-        add_line(call, line, strlen(line))
+    snprintf(line, sizeof(line), b"prog '%.128s': section '%.256s' %s\n",
+             libbpf.bpf_program__name(program), libbpf.bpf_program__section_name(program), text)
+    warn(line)
     return code
 
 

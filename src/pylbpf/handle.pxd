@@ -92,5 +92,7 @@ cdef class Handle:
     cdef void free_object(self) noexcept
 
 
+cdef list enter_all(object handles, str operation)
+cdef int release_all(list entered) except -1
 cdef unsigned int fork_generation() noexcept nogil
 cdef str phase_name(int phase)

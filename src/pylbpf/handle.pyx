@@ -194,5 +194,29 @@ cdef class Handle:
         return NULL
 
 
+cdef list enter_all(object handles, str operation):
+    """Take the locks of several objects; return those that release_all() must give back.
+
+    In the order of their addresses, so that two threads that want the same ones do not wait for each other.
+    """
+    cdef Handle handle
+    cdef list entered = []
+    try:
+        for handle in sorted(set(handles), key=id):
+            if handle.enter(operation):
+                entered.append(handle)
+    except BaseException:
+        release_all(entered)
+        raise
+    return entered
+
+
+cdef int release_all(list entered) except -1:
+    cdef Handle handle
+    for handle in entered:
+        handle.release()
+    return 0
+
+
 cdef enum:
     _errno_nomem = 12

@@ -5,6 +5,12 @@ from .handle cimport Handle
 cdef enum Kind:
     PLAIN_LINK
     USDT_LINK           # has no descriptor of its own, and shares the object's USDT manager
+    STRUCT_OPS_LINK     # may use the map's descriptor
+
+cdef enum:
+    # In the place of a perf event's descriptor:
+    NO_EVENT = -1       # there is none, or none is known
+    HIDDEN_EVENT = -2   # libbpf has opened one and does not tell which
 
 
 cdef class Link:
@@ -15,7 +21,7 @@ cdef class Link:
     cdef unsigned int generation
     cdef unsigned long worker       # thread in a call that uses the pointer without the GIL, 0 for none
     cdef Kind kind
-    cdef int event                  # perf event that the link closes, where it is known; else -1
+    cdef int event                  # perf event that the link closes
     cdef object __weakref__
 
     cdef libbpf.bpf_link *live(self) except NULL
@@ -26,3 +32,5 @@ cdef class Link:
 
 cdef Link make_link(libbpf.bpf_link *ptr, Handle handle, object subject, object hook)
 cdef int close_links(Handle handle) except -1
+cdef unsigned int program_on_event(int link) noexcept
+cdef dict programs_of_events()

@@ -1,7 +1,6 @@
-"""Links: what keeps a program attached."""
+"""One link: what keeps a program attached."""
 import errno as _errno
 import os as _os
-from _collections_abc import Sequence as _Sequence
 
 from cpython.object cimport PyObject
 from cpython.weakref cimport PyWeakref_NewRef
@@ -249,26 +248,37 @@ cdef class Link:
         return make_link(ptr, None, None, f"pinned at {_os.fsdecode(path)}")
 
 
-cdef int event_of(int link) except -2:
-    """The perf event that libbpf opened for a link and does not tell of, by the program that it runs; -1 if that does
-    not say which one it is, or it is no such link."""
+cdef unsigned int program_on_event(int link) noexcept:
+    """The number of the program of a link that the kernel holds on a perf event; 0 for any other."""
     cdef uapi.bpf_link_info info
     cdef unsigned int length = sizeof(info)
-    cdef unsigned int name_length, program, type
-    cdef unsigned long long offset, address
-    cdef int found = -1
     memset(&info, 0, sizeof(info))
     if bpf.bpf_obj_get_info_by_fd(link, &info, &length) < 0 or info.type != PERF_EVENT:
-        return -1
-    for number in _os.listdir("/proc/self/fd"):
-        name_length = 0
-        if is_of_kind(int(number), "perf_event") and bpf.bpf_task_fd_query(
-                getpid(), int(number), 0, NULL, &name_length, &program, &type, <uapi.__u64 *>&offset,
-                <uapi.__u64 *>&address) == 0 and program == info.prog_id:
-            if found >= 0:
-                return -1
-            found = int(number)
+        return 0
+    return info.prog_id
+
+
+cdef dict programs_of_events():
+    """Number of program -> list of the perf events of this process that run it."""
+    cdef unsigned int length, program, type
+    cdef unsigned long long offset, address
+    cdef dict found = {}
+    for number in map(int, _os.listdir("/proc/self/fd")):
+        length = 0
+        if is_of_kind(number, "perf_event") and bpf.bpf_task_fd_query(
+                getpid(), number, 0, NULL, &length, &program, &type, <uapi.__u64 *>&offset, <uapi.__u64 *>&address) == 0:
+            found.setdefault(program, []).append(number)
     return found
+
+
+cdef int event_of(int link) except -2:
+    """The perf event that libbpf opened for a link and does not tell of; -1 if the program does not say which it is."""
+    cdef unsigned int program = program_on_event(link)
+    if program:
+        events = programs_of_events().get(program, ())
+        if len(events) == 1:
+            return events[0]
+    return NO_EVENT
 
 
 cdef Link make_link(libbpf.bpf_link *ptr, Handle handle, object subject, object hook):
@@ -279,7 +289,7 @@ cdef Link make_link(libbpf.bpf_link *ptr, Handle handle, object subject, object 
     link.generation = fork_generation()
     # USDT links are many kernel links under one name; libbpf leaves their number zero.
     link.kind = USDT_LINK if libbpf.bpf_link__fd(ptr) == 0 else PLAIN_LINK
-    link.event = -1
+    link.event = NO_EVENT
     link.subject = subject
     link.hook = hook
     if handle is not None:
@@ -305,42 +315,3 @@ cdef int close_links(Handle handle) except -1:
     if failure is not None:
         raise failure
     return 0
-
-
-class LinkSet(_Sequence):
-    """Links that were made together: a sequence, and a context manager that closes them all.
-
-    ``skipped`` holds the programs that have no automatic attach.
-    """
-
-    def __init__(self, links=(), skipped=()):
-        self._links = tuple(links)
-        self.skipped = tuple(skipped)
-
-    def __len__(self):
-        return len(self._links)
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return LinkSet(self._links[index])
-        return self._links[index]
-
-    def __repr__(self):
-        return f"<LinkSet: {len(self)} links, {len(self.skipped)} programs skipped>"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def close(self):
-        """Destroy all links, the last one first; all are tried before the first failure is raised."""
-        failure = None
-        for link in reversed(self._links):
-            try:
-                link.close()
-            except OSError as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure

@@ -118,6 +118,19 @@ cdef int on_print(libbpf.libbpf_print_level level, const char *format, libbpf.va
     return result
 
 
+cdef void warn(const char *line) noexcept nogil:
+    """Say a line, with its newline, as a warning of libbpf's."""
+    cdef Call *call = current()
+    cdef int kept_errno = errno
+    pylbpf_add(&_inside, 1)
+    if call != NULL:
+        add_line(call, line, strlen(line))
+    if _level >= 0:
+        tell_listener(libbpf.LIBBPF_WARN, line)
+    pylbpf_add(&_inside, -1)
+    (&errno)[0] = kept_errno
+
+
 def _finish():
     global _level, _listener
     cdef int waited = 0

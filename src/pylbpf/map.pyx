@@ -12,7 +12,7 @@ from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter, note_missing
 from .errors cimport fail, finish
 from .handle cimport FAILED, Handle, LOADED, OPEN, OPENING, PREPARED
-from .link cimport make_link
+from .link cimport Link, STRUCT_OPS_LINK, make_link
 from .paths cimport is_of_kind, number_of, path_bytes
 
 from .errors import NotSupported, StateError
@@ -335,6 +335,7 @@ cdef class Map:
     def attach_struct_ops(self):
         """Attach a struct_ops map and return the Link. Minimum kernel 5.6. Source: bpf_map__attach_struct_ops()."""
         cdef libbpf.bpf_link *link
+        cdef Link made
         cdef Call call
         cdef int code = 0
         cdef bint locked
@@ -348,7 +349,9 @@ cdef class Map:
         if locked:
             self.handle.release()
         finish(&call, code, "attach", self)
-        return make_link(link, self.handle, self, "struct_ops")
+        made = make_link(link, self.handle, self, "struct_ops")
+        made.kind = STRUCT_OPS_LINK
+        return made
 
     # Elements
 

@@ -9,7 +9,7 @@ from .btf import Btf
 from .contents import Maps, Programs
 from .enums import State
 from .handlers import ProgramHandler
-from .link import LinkSet
+from .linkset import LinkSet
 from .map import Map
 from .ringbuf import RingBuffer
 

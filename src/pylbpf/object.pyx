@@ -1,33 +1,25 @@
 """Objects: opened, prepared, loaded, attached, closed."""
+import sys as _sys
 from _weakref import ref as _ref
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 cimport cython
-from libc.errno cimport EOPNOTSUPP
-from libc.stdlib cimport calloc, free, malloc
 
-from .attach cimport attach_one
 from .btf cimport make_btf
 from .c cimport btf as c_btf
 from .c cimport libbpf
 from .call cimport Call, enter, leave, note_missing
 from .errors cimport finish, need
-from .handle cimport CLOSED, Handle, LOADED, OPEN, PREPARED, Record, fork_generation
-from .link cimport close_links, make_link
-from .map cimport make_map
+from .handle cimport CLOSED, Handle, LOADED, OPEN, PREPARED, fork_generation
+from .link cimport close_links
 from .opening cimport Request, begin_load, conclude_load, load_object, open_job, read_job
 from .paths cimport number_of
-from .program cimport make_program
 
 from .contents import Maps, Programs
 from .errors import VerifierError
-from .link import LinkSet
 
 libbpf.pylbpf_on_missing = note_missing
-
-cdef enum:
-    STRUCT_OPS = 26
 
 
 @cython.final
@@ -88,6 +80,7 @@ cdef class Object:
     @property
     def links(self):
         """A LinkSet of what attach() made and nobody closed."""
+        from .linkset import LinkSet
         self.handle.check_alive()
         return LinkSet([link for link in self.attached or () if not link.closed])
 
@@ -175,108 +168,14 @@ cdef class Object:
 
         Handlers' attach methods decide for their programs. What has no automatic attach is in ``LinkSet.skipped``. If
         one fails, the links made so far are destroyed and the error names the program. The object keeps the links
-        until it is closed. Source: bpf_program__attach().
+        until it is closed. As attach_many() with this object alone. Source: bpf_program__attach().
         """
-        cdef Handle handle = self.handle
-        cdef libbpf.bpf_program *program
-        cdef libbpf.bpf_program **programs = NULL
-        cdef libbpf.bpf_link **made = NULL
-        cdef Py_ssize_t count = 0
-        cdef list links = []
-        cdef list skipped = []
-        handle.acquire("attach")
-        try:
-            handle.require(1 << LOADED, "attach")
-            program = libbpf.bpf_object__next_program(handle.ptr, NULL)
-            while program != NULL:
-                count += 1
-                program = libbpf.bpf_object__next_program(handle.ptr, program)
-            programs = <libbpf.bpf_program **>malloc((count + 1) * sizeof(void *))
-            made = <libbpf.bpf_link **>calloc(count + 1, sizeof(void *))
-            if programs == NULL or made == NULL:
-                raise MemoryError()
-            count = 0
-            program = libbpf.bpf_object__next_program(handle.ptr, NULL)
-            while program != NULL:
-                if libbpf.bpf_program__autoattach(program) and libbpf.bpf_program__fd(program) >= 0:
-                    programs[count] = program
-                    count += 1
-                program = libbpf.bpf_object__next_program(handle.ptr, program)
-            try:
-                self.attach_programs(programs, made, count, links, skipped)
-                self.attach_maps(links)
-            except BaseException:
-                for link in reversed(links):
-                    try:
-                        link.destroy()
-                    except OSError:
-                        pass    # the first error is the one to tell
-                raise
-        finally:
-            free(programs)
-            free(made)
-            handle.release()
+        from .attaching import attach_object    # what few programs need is not part of every import
+        links = attach_object(self.handle)
         if self.attached is None:
             self.attached = []
         self.attached += links
-        return LinkSet(links, skipped)
-
-    cdef int attach_programs(self, libbpf.bpf_program **programs, libbpf.bpf_link **made, Py_ssize_t count,
-                             list links, list skipped) except -1:
-        cdef Handle handle = self.handle
-        cdef Py_ssize_t at = 0
-        cdef Py_ssize_t first
-        cdef const Record *record = NULL
-        cdef size_t said
-        cdef int code
-        cdef Call call
-        while at < count:
-            record = handle.record_of(programs[at])
-            if record != NULL and record.python_attach != NULL:
-                program = make_program(handle, programs[at])
-                several = record.python_attach(record, handle, program)
-                if several:
-                    links.extend(several)
-                else:
-                    skipped.append(program)
-                at += 1
-                continue
-            first = at
-            code = 0
-            enter(&call, <PyObject *>handle)
-            with nogil:
-                while at < count:
-                    record = handle.record_of(programs[at])
-                    if record != NULL and record.python_attach != NULL:
-                        break
-                    said = call.length
-                    code = attach_one(programs[at], record, &made[at])
-                    if code == -EOPNOTSUPP and record == NULL and call.length == said:
-                        # libbpf says nothing about a section without automatic attach; of failures it does.
-                        code = 0
-                    if code < 0:
-                        break
-                    at += 1
-            leave(&call)
-            for done in range(first, at):
-                program = make_program(handle, programs[done])
-                if made[done] == NULL:
-                    skipped.append(program)
-                else:
-                    links.append(make_link(made[done], handle, program, "its section"))
-            finish(&call, code, "attach", None if code >= 0 else make_program(handle, programs[at]))
-        return 0
-
-    cdef int attach_maps(self, list links) except -1:
-        """Attach struct_ops maps, whose programs have no other way."""
-        cdef libbpf.bpf_map *map = libbpf.bpf_object__next_map(self.handle.ptr, NULL)
-        cdef bint choice = (libbpf.libbpf_major_version(), libbpf.libbpf_minor_version()) >= (1, 5)
-        while map != NULL:
-            if (<int>libbpf.bpf_map__type(map) == STRUCT_OPS and libbpf.bpf_map__autocreate(map)
-                    and (not choice or libbpf.bpf_map__autoattach(map))):
-                links.append(make_map(self.handle, map).attach_struct_ops())
-            map = libbpf.bpf_object__next_map(self.handle.ptr, map)
-        return 0
+        return links
 
     def ring_buffer(self, map, callback=None):
         """Open a RingBuffer on one of the object's maps, given by name or as a Map."""
@@ -309,8 +208,11 @@ cdef class Object:
             locked = handle.acquire("close")
             handle.check_views("close")
             try:
+                if handle.links and len(handle.links) > 1 and not _sys.is_finalizing():
+                    from .detaching import detach_object
+                    detach_object(handle)
                 close_links(handle)
-            except OSError as error:
+            except BaseException as error:
                 failure = error         # the rest is closed all the same
             while handle.rings:
                 ring = handle.rings.popitem()[1]()

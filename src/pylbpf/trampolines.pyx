@@ -331,5 +331,6 @@ cdef object attach_in_python(const Record *record, Handle handle, object program
 
 cdef int on_attach(const libbpf.bpf_program *program, long cookie, libbpf.bpf_link **link) noexcept nogil:
     """For code outside pylbpf that calls bpf_program__attach(): our own objects call handlers directly."""
+    cdef int event
     link[0] = NULL
-    return builtin_attach(program, link) if cookie else -EOPNOTSUPP
+    return builtin_attach(program, link, &event) if cookie else -EOPNOTSUPP

@@ -30,6 +30,7 @@ cdef struct Toil:
 cdef class Crew:
     cdef Toil toil
     cdef size_t told                # how many items finish_item() has been told of
+    cdef bint steadfast             # all items are worked on, even if the caller is interrupted
     cdef sigset_t signals           # the mask of the thread that waits, for what Python code starts
     cdef sigset_t blocked           # the mask of the workers
 

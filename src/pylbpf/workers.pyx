@@ -161,7 +161,8 @@ cdef class Crew:
                 started = self.start(workers, wanted)
             self.wait()
         except BaseException:
-            cancel(&self.toil.cancelled)
+            if not self.steadfast:
+                cancel(&self.toil.cancelled)
             raise
         finally:
             with nogil:

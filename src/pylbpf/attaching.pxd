@@ -1,0 +1,53 @@
+"""Many programs attached in one go."""
+from cpython.object cimport PyObject
+
+from .c cimport libbpf
+from .call cimport Call
+from .handle cimport Handle, Record
+
+
+cdef struct Attempt:
+    # One thing to attach, as it is seen without the GIL.
+    PyObject *handle            # borrowed: the batch keeps it
+    libbpf.bpf_program *program
+    libbpf.bpf_map *map         # of struct_ops, instead of a program
+    const Record *record
+    bint python                 # attached by Python
+    bint together               # with its neighbours, on several threads
+    bint owned                  # the object keeps the link
+    bint tried
+    int code
+    libbpf.bpf_link *link
+    int event
+    Call call
+    int *cancelled              # to be set if it fails, or NULL
+
+
+cdef class Attaching:
+    cdef list items             # Handles of objects that are attached as a whole, and Programs
+    cdef object on_progress
+    cdef bint rollback
+    cdef Attempt *attempts
+    cdef size_t count, room, told
+    cdef list subjects          # of each attempt its Program or Map; None as long as nobody needs it
+    cdef dict several           # attempt -> links that a handler in Python made
+    cdef dict raised            # attempt -> exception of Python
+    cdef readonly list links
+    cdef readonly list owned    # those of them that belong to an object, as pairs of a Handle and a Link
+
+    cdef Attempt *add(self, Handle handle, object subject) except NULL
+    cdef int add_program(self, Handle handle, libbpf.bpf_program *program, object subject) except -1
+    cdef int add_object(self, Handle handle) except -1
+    cdef int gather(self) except -1
+    cdef object subject(self, size_t at)
+    cdef bint failed(self, size_t at)
+    cdef object error(self, size_t at)
+    cdef int tell(self) except -1
+    cdef int attach_in_python(self, size_t at) except -1
+    cdef size_t attach_together(self, size_t at, size_t end, int threads) except? 0
+    cdef size_t attach_in_order(self, size_t at, size_t end) except? 0
+    cdef int attach_all(self, int threads) except -1
+    cdef object wrap(self, size_t at)
+    cdef object conclude(self)
+    cdef int roll_back(self) except -1
+    cdef object run(self, object threads, bint expedite)

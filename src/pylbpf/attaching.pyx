@@ -1,0 +1,379 @@
+"""Many programs attached in one go, in their order.
+
+What C attaches is attached by C, without the GIL in between; handlers in Python, and struct_ops maps, have their turn on
+the calling thread. Neighbours that are tracepoints or uprobes are attached on several threads, for they take most of
+their time for files and for waiting. All other kinds gain nothing from threads, or lose.
+
+libbpf's attach functions change nothing in object or program but for USDT, whose programs are attached one by one. All
+objects are locked meanwhile.
+"""
+import errno as _errno
+
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyObject
+from cpython.pythread cimport PyThread_get_thread_ident
+cimport cython
+from libc.errno cimport EOPNOTSUPP
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+from .attach cimport attach_one
+from .c cimport libbpf
+from .call cimport Call, clear, current, enter, leave, note_missing
+from .detaching cimport detach
+from .errors cimport finish
+from .expedite cimport begin_expedite, end_expedite
+from .handle cimport Handle, LOADED, Record, enter_all, release_all
+from .link cimport Link, NO_EVENT, make_link
+from .map cimport make_map
+from .program cimport Program, make_program
+from .sections cimport ON_TRACEPOINT, ON_UPROBE, Section, find
+from .workers cimport Crew, cancel, thread_count
+
+from .errors import StateError
+from .linkset import LinkSet
+
+libbpf.pylbpf_on_missing = note_missing
+
+cdef enum:
+    # enum bpf_map_type, enum bpf_prog_type
+    STRUCT_OPS = 26
+    KPROBE = 2
+    TRACEPOINT = 5
+    # How many threads tracepoints and uprobes gain from: 120 of either take 39 and 102 ms on one thread, 25 and 56 on
+    # 8, no less on more, on two processors. For a few it is not worth while.
+    THREADS = 8
+    FEW = 4
+
+cdef long long PATIENCE = 50000000      # nanoseconds without looking for signals
+
+
+# Without the GIL
+
+cdef long long now() noexcept nogil:
+    cdef timespec time
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return time.tv_sec * 1000000000LL + time.tv_nsec
+
+
+cdef bint went_wrong(const Attempt *attempt) noexcept nogil:
+    return attempt.code < 0 or attempt.call.error != NULL
+
+
+cdef void attempt_one(Attempt *attempt) noexcept nogil:
+    attempt.tried = True
+    enter(&attempt.call, attempt.handle)
+    attempt.code = attach_one(attempt.program, attempt.record, &attempt.link, &attempt.event)
+    if attempt.code == -EOPNOTSUPP and attempt.record == NULL and attempt.call.length == 0:
+        # libbpf says nothing about a section without automatic attach; of failures it does.
+        attempt.code = 0
+    leave(&attempt.call)
+    if attempt.cancelled != NULL and went_wrong(attempt):
+        cancel(attempt.cancelled)
+
+
+cdef void attempt_item(void *context, size_t item) noexcept nogil:
+    attempt_one(&(<Attempt *>context)[item])
+
+
+cdef size_t attempt_some(Attempt *attempts, size_t at, size_t end, bint stopping) noexcept nogil:
+    """Attach those from `at` on until the time is up, or one fails; return where to go on."""
+    cdef long long until = now() + PATIENCE
+    while at < end:
+        attempt_one(&attempts[at])
+        at += 1
+        if (stopping and went_wrong(&attempts[at - 1])) or now() >= until:
+            break
+    return at
+
+
+cdef bint gains_from_threads(const libbpf.bpf_program *program, const Record *record) noexcept nogil:
+    cdef int type = <int>libbpf.bpf_program__type(program)
+    cdef const Section *section
+    if (type != TRACEPOINT and type != KPROBE) or (record != NULL and record.attach != NULL):
+        return False
+    section = find(libbpf.bpf_program__section_name(program))
+    return section != NULL and (section.attachment == ON_TRACEPOINT or section.attachment == ON_UPROBE)
+
+
+@cython.final
+cdef class Together(Crew):
+    """Neighbours."""
+
+    cdef Attaching batch
+
+    cdef int finish_item(self, size_t item) except -1:
+        return self.batch.tell()
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Attaching:
+    """What one call attaches."""
+
+    def __cinit__(self):
+        self.items = []
+        self.rollback = True
+        self.subjects = []
+        self.several = {}
+        self.raised = {}
+        self.links = []
+        self.owned = []
+
+    def __init__(self):
+        raise TypeError("made by the calls that need it")
+
+    def __dealloc__(self):
+        cdef size_t at
+        for at in range(self.count):
+            clear(&self.attempts[at].call)
+            if self.attempts[at].link != NULL:      # there was no memory to roll it back
+                libbpf.bpf_link__destroy(self.attempts[at].link)
+        free(self.attempts)
+
+    # What is to be attached
+
+    cdef Attempt *add(self, Handle handle, object subject) except NULL:
+        cdef size_t room
+        cdef void *grown
+        cdef Attempt *attempt
+        if self.count == self.room:
+            room = 2 * self.room + 16
+            grown = realloc(self.attempts, room * sizeof(Attempt))
+            if grown == NULL:
+                raise MemoryError()
+            self.attempts = <Attempt *>grown
+            self.room = room
+        self.subjects.append(subject)
+        attempt = &self.attempts[self.count]
+        memset(attempt, 0, sizeof(Attempt))
+        attempt.handle = <PyObject *>handle
+        attempt.event = NO_EVENT
+        self.count += 1
+        return attempt
+
+    cdef int add_program(self, Handle handle, libbpf.bpf_program *program, object subject) except -1:
+        cdef const Record *record = handle.record_of(program)
+        cdef Attempt *attempt = self.add(handle, subject)
+        attempt.program = program
+        attempt.record = record
+        attempt.owned = subject is None
+        # Inside the handler's own attach it is done as without the handler.
+        attempt.python = record != NULL and record.python_attach != NULL and handle.attaching != program
+        attempt.together = not attempt.python and gains_from_threads(program, record)
+        return 0
+
+    cdef int add_object(self, Handle handle) except -1:
+        cdef bint choice = (libbpf.libbpf_major_version(), libbpf.libbpf_minor_version()) >= (1, 5)
+        cdef libbpf.bpf_program *program = libbpf.bpf_object__next_program(handle.ptr, NULL)
+        cdef libbpf.bpf_map *map = libbpf.bpf_object__next_map(handle.ptr, NULL)
+        cdef Attempt *attempt
+        while program != NULL:
+            if libbpf.bpf_program__autoattach(program) and libbpf.bpf_program__fd(program) >= 0:
+                self.add_program(handle, program, None)
+            program = libbpf.bpf_object__next_program(handle.ptr, program)
+        # Programs of struct_ops have no other way.
+        while map != NULL:
+            if (<int>libbpf.bpf_map__type(map) == STRUCT_OPS and libbpf.bpf_map__autocreate(map)
+                    and (not choice or libbpf.bpf_map__autoattach(map))):
+                attempt = self.add(handle, make_map(handle, map))
+                attempt.map = map
+                attempt.python = attempt.owned = True
+            map = libbpf.bpf_object__next_map(handle.ptr, map)
+        return 0
+
+    cdef int gather(self) except -1:
+        """Find out what there is to do; whatever is wrong with an item is told before anything is attached."""
+        cdef Program program
+        cdef set programs
+        cdef size_t at
+        for item in self.items:
+            if isinstance(item, Handle):
+                (<Handle>item).require(1 << LOADED, "attach")
+                self.add_object(item)
+            else:
+                program = item
+                program.handle.require(1 << LOADED, "attach")
+                if libbpf.bpf_program__fd(program.ptr) < 0:
+                    raise StateError(_errno.EINVAL, "the program was not loaded: autoload is off, or it was unloaded",
+                                     "attach", str(program))
+                self.add_program(program.handle, program.ptr, program)
+        if len(self.items) > 1:
+            programs = set()
+            for at in range(self.count):
+                if self.attempts[at].program != NULL:
+                    if <size_t>self.attempts[at].program in programs:
+                        raise ValueError(f"{self.subject(at)} of {<Handle>self.attempts[at].handle} is given twice")
+                    programs.add(<size_t>self.attempts[at].program)
+        return 0
+
+    cdef object subject(self, size_t at):
+        if self.subjects[at] is None:
+            self.subjects[at] = make_program(<Handle>self.attempts[at].handle, self.attempts[at].program)
+        return self.subjects[at]
+
+    # Attaching
+
+    cdef bint failed(self, size_t at):
+        return went_wrong(&self.attempts[at]) or at in self.raised
+
+    cdef object error(self, size_t at):
+        """The exception that says why an attempt failed."""
+        cdef Attempt *attempt = &self.attempts[at]
+        if at in self.raised:
+            return self.raised[at]
+        attempt.call.outer = current()      # it may have been entered on another thread
+        try:
+            finish(&attempt.call, attempt.code, "attach", self.subject(at))
+        except BaseException as error:
+            return error
+
+    cdef int tell(self) except -1:
+        self.told += 1
+        if self.on_progress is not None:
+            self.on_progress(self.told, self.count)
+        return 0
+
+    cdef int attach_in_python(self, size_t at) except -1:
+        cdef Attempt *attempt = &self.attempts[at]
+        attempt.tried = True
+        try:
+            if attempt.map != NULL:
+                self.several[at] = (self.subject(at).attach_struct_ops(),)
+            else:
+                self.several[at] = attempt.record.python_attach(attempt.record, <Handle>attempt.handle, self.subject(at))
+        except Exception as error:
+            self.raised[at] = error
+        return 0
+
+    cdef size_t attach_together(self, size_t at, size_t end, int threads) except? 0:
+        cdef Together crew = Together.__new__(Together)
+        cdef size_t each
+        crew.batch = self
+        crew.toil.work = attempt_item
+        crew.toil.context = self.attempts + at
+        crew.toil.count = end - at
+        if self.rollback:
+            for each in range(at, end):
+                self.attempts[each].cancelled = &crew.toil.cancelled
+        crew.run(threads)
+        return end
+
+    cdef size_t attach_in_order(self, size_t at, size_t end) except? 0:
+        cdef size_t first = at
+        if self.on_progress is not None:
+            end = at + 1
+        with nogil:
+            at = attempt_some(self.attempts, at, end, self.rollback)
+        PyErr_CheckSignals()
+        for _ in range(first, at):
+            self.tell()
+        return at
+
+    cdef int attach_all(self, int threads) except -1:
+        cdef size_t at = 0
+        cdef size_t first, end
+        while at < self.count:
+            first = at
+            end = at + 1
+            if self.attempts[at].python:
+                self.attach_in_python(at)
+                self.tell()
+                at = end
+            else:
+                while (end < self.count and not self.attempts[end].python
+                       and self.attempts[end].together == self.attempts[at].together):
+                    end += 1
+                if self.attempts[at].together and end - at >= FEW and threads > 1:
+                    at = self.attach_together(at, end, threads)
+                else:
+                    at = self.attach_in_order(at, end)
+            if self.rollback:
+                for first in range(first, at):
+                    if self.failed(first):
+                        return 0
+        return 0
+
+    # What comes of it
+
+    cdef object wrap(self, size_t at):
+        """Make a Link, which is ours to release from now on."""
+        cdef Attempt *attempt = &self.attempts[at]
+        cdef Link link = make_link(attempt.link, <Handle>attempt.handle, self.subject(at), "its section")
+        link.event = attempt.event
+        attempt.link = NULL
+        self.links.append(link)
+        return link
+
+    cdef object conclude(self):
+        cdef Attempt *attempt
+        cdef list skipped = []
+        cdef list errors = []
+        cdef size_t at
+        for at in range(self.count):
+            attempt = &self.attempts[at]
+            if self.failed(at):
+                error = self.error(at)
+                if self.rollback or not isinstance(error, Exception):
+                    raise error
+                errors.append((self.subject(at), error))
+                continue
+            if attempt.link != NULL:
+                made = (self.wrap(at),)
+            elif attempt.python and self.several.get(at):
+                made = self.several.pop(at)
+                self.links.extend(made)
+            else:
+                skipped.append(self.subject(at))
+                continue
+            if attempt.owned:
+                self.owned.extend([(<Handle>attempt.handle, link) for link in made])
+        return LinkSet(self.links, skipped, errors)
+
+    cdef int roll_back(self) except -1:
+        cdef size_t at
+        for at in range(self.count):
+            if self.attempts[at].link != NULL:
+                self.wrap(at)
+            self.links.extend(self.several.get(at, ()))
+        detach(self.links[::-1])
+        return 0
+
+    cdef object run(self, object threads, bint expedite):
+        """Attach all; return a LinkSet. What is raised is raised when no link is left."""
+        cdef int most = THREADS if threads is None else min(THREADS, thread_count(threads))
+        cdef list handles = [item if isinstance(item, Handle) else (<Program>item).handle for item in self.items]
+        cdef list entered
+        cdef Handle handle
+        for handle in handles:
+            handle.check_alive()
+        for item in self.items:
+            if isinstance(item, Handle) and (<Handle>item).holder == PyThread_get_thread_ident():
+                (<Handle>item).acquire("attach")        # which says that this is a callback
+        entered = enter_all(handles, "attach")
+        try:
+            self.gather()
+            if expedite:
+                begin_expedite()
+            try:
+                self.attach_all(most)
+                return self.conclude()
+            except BaseException:
+                try:
+                    self.roll_back()
+                except Exception:
+                    pass        # the first error is the one to tell
+                raise
+            finally:
+                if expedite:
+                    end_expedite()
+        finally:
+            release_all(entered)
+
+
+def attach_object(Handle handle):
+    """Attach what Object.attach() attaches."""
+    cdef Attaching batch = Attaching.__new__(Attaching)
+    batch.items.append(handle)
+    return batch.run(None, False)
