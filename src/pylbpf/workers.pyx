@@ -95,6 +95,11 @@ cdef void cancel(int *cancelled) noexcept nogil:
     put_int(cancelled, True)
 
 
+cdef void tell(Toil *toil) noexcept nogil:
+    """Have the caller listen: an item that takes long has something to say before it is finished."""
+    sem_post(&toil.news)
+
+
 cdef void work_through(Toil *toil) noexcept nogil:
     cdef size_t place, item
     while not get_int(&toil.cancelled):
@@ -139,6 +144,14 @@ cdef class Crew:
     cdef int finish_item(self, size_t item) except -1:
         """With the GIL, on the calling thread, after each item. An exception cancels what has not begun."""
         return 0
+
+    cdef int listen(self) except -1:
+        """With the GIL, on the calling thread, after each tell() of a worker, and once more when all are gone."""
+        return 0
+
+    cdef void stop(self) noexcept nogil:
+        """No further item is to be begun."""
+        cancel(&self.toil.cancelled)
 
     cdef int run(self, int threads) except -1:
         """Work through all items, once; raise what finish_item() or a signal handler raised, when all workers are gone."""
@@ -193,11 +206,14 @@ cdef class Crew:
     cdef int wait(self) except -1:
         cdef Toil *toil = &self.toil
         cdef timespec until
+        cdef bint gone
         while True:
+            gone = get_int(&toil.running) == 0
+            self.listen()
             while self.told < toil.count and get(&toil.finished[self.told]) != NONE:
                 self.told += 1
                 self.finish_item(toil.finished[self.told - 1])
-            if get_int(&toil.running) == 0 and self.told == get(&toil.ended):
+            if gone and self.told == get(&toil.ended):
                 return 0
             with nogil:
                 clock_gettime(CLOCK_REALTIME, &until)
