@@ -1,13 +1,14 @@
 """Programs loaded each by itself, for what the kernel's verifier says of them; nothing of them stays.
 
-An object is read once and opened anew for each of its programs, because libbpf loads an object only once. Workers take
-the next program of an object that was begun, before they begin another: so one object keeps all of them busy, and few
-are in memory at a time. The GIL is taken only for callbacks that are written in Python.
+First all objects are read, to know which are costly and what types of the kernel they ask for. Then each is opened anew
+for each of its programs, because libbpf loads an object only once. Workers take the next program of an object that was
+begun, before they begin another: so one object alone keeps all of them busy. The GIL is taken only for callbacks that
+are written in Python.
 """
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 cimport cython
-from libc.errno cimport ECANCELED, ENOMEM, ENOSPC
+from libc.errno cimport ENOMEM, ENOSPC
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strlen, strstr
 from posix.signal cimport sigset_t
@@ -15,6 +16,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from .c cimport bpf, libbpf, uapi
 from .call cimport Call, clear_text, enter, leave, note_missing
+from .corebtf cimport SharedBtf, add_names, covers, free_names, free_scan, pylbpf_names, pylbpf_scan, scan, share
 from .errors cimport message_of
 from .handle cimport CLOSED, Handle, OPEN, OPENING, Rules
 from .opening cimport Job, Request, begin_load, conclude_load, load_object, open_job, read_job
@@ -38,14 +40,19 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_cond_broadcast(pthread_cond_t *condition)
     int pthread_cond_destroy(pthread_cond_t *condition)
 
+cdef extern from "<errno.h>" nogil:
+    int ECANCELED
+
 cdef extern from "<string.h>" nogil:
     char *strdup(const char *text)
 
 cdef enum:
     STATISTICS = 4              # BPF_LOG_STATS: what the verifier counted, and why it refused, but not its way
     WAY = 1                     # BPF_LOG_LEVEL1
+    FIXED = 8                   # BPF_LOG_FIXED
     USUAL_LOG = 64 << 10        # bytes; statistics take some hundred,
     LARGEST_LOG = 16 << 20      # and this is for kernels that keep the begin of a log instead of its end
+    KEPT = 256 << 20            # bytes of objects in memory; others are read a second time
 
 cdef size_t NOWHERE = <size_t>-1
 
@@ -66,7 +73,10 @@ cdef struct Source:
     const unsigned char *data   # and then the bytes are here
     size_t size
     const char *name            # for libbpf, or NULL
-    const char *btf             # types to relocate against instead of the running kernel's, or NULL
+    int code                    # what is wrong with it, 0 or -errno,
+    char *problem               # in words, or NULL
+    size_t cost
+    const char *btf             # the shared types, if they are enough for it, or NULL
     unsigned char *own          # what was read of the path, until its last program is done
     size_t *chosen              # which of its programs are to be verified,
     size_t programs             # so many
@@ -100,6 +110,11 @@ cdef struct Work:
     bint memory_gone
     Source *sources
     size_t *order               # in which they are begun
+    PyObject **handles          # one of each worker
+    size_t kept                 # bytes of objects in memory
+    pylbpf_names names          # types of the kernel that they ask for, all together
+    PyObject *shared            # a SharedBtf for these, or NULL
+    const char *btf             # and where it is
     size_t count
     size_t next
     size_t looking              # workers that are about to know what programs a source has
@@ -185,10 +200,14 @@ cdef void end_program(Work *work, Source *source) noexcept nogil:
 
 
 cdef void free_source(Source *source) noexcept nogil:
+    free(source.problem)
     free(source.own)
+    source.problem = NULL
     free(source.chosen)
     source.own = NULL
     source.chosen = NULL
+    if source.path != NULL:
+        source.data = NULL
 
 
 cdef void cancel_work(Work *work, bint memory_gone) noexcept nogil:
@@ -197,6 +216,58 @@ cdef void cancel_work(Work *work, bint memory_gone) noexcept nogil:
     work.memory_gone = work.memory_gone or memory_gone
     pthread_cond_broadcast(&work.news)
     pthread_mutex_unlock(&work.lock)
+
+
+# The first round: what there is
+
+cdef void read_source(Source *source) noexcept nogil:
+    """The bytes, found to be sound; or what is wrong with them."""
+    cdef Job job
+    memset(&job, 0, sizeof(Job))
+    job.path = source.path
+    job.data = source.data
+    job.size = source.size
+    read_job(&job)
+    source.own = job.own
+    source.data = job.data
+    source.size = job.size
+    source.code = job.code
+    if job.problem[0]:
+        source.problem = strdup(job.problem)
+
+
+cdef void survey_source(void *context, size_t at) noexcept nogil:
+    cdef Work *work = <Work *>context
+    cdef Source *source = &work.sources[at]
+    cdef pylbpf_scan found
+    read_source(source)
+    if source.code:
+        return
+    scan(source.data, source.size, &found)
+    source.cost = found.insns
+    pthread_mutex_lock(&work.lock)
+    if found.plain == NULL and found.relocations and add_names(&work.names, &found) < 0:
+        work.memory_gone = True
+    if source.own != NULL:
+        work.kept += source.size
+    if source.own != NULL and work.kept > KEPT:
+        work.kept -= source.size
+        free_source(source)
+    pthread_mutex_unlock(&work.lock)
+    free_scan(&found)
+
+
+cdef bint (*covers_borrowed)(PyObject *, const pylbpf_scan *) noexcept nogil
+covers_borrowed = <bint (*)(PyObject *, const pylbpf_scan *) noexcept nogil>covers
+
+
+cdef void choose_types(Work *work, Source *source) noexcept nogil:
+    """Asked of the bytes that are going to be opened."""
+    cdef pylbpf_scan found
+    scan(source.data, source.size, &found)
+    if found.relocations and covers_borrowed(work.shared, &found):
+        source.btf = work.btf
+    free_scan(&found)
 
 
 # What was found
@@ -316,6 +387,7 @@ cdef void renew_plain(Worker *worker, Handle handle) noexcept nogil:
 cdef bint renew_python(Worker *worker, Source *source) noexcept with gil:
     cdef Verification crew = <Verification>worker.work.crew
     cdef Handle handle
+    worker.handle = NULL
     try:
         handle = Handle.__new__(Handle)
         handle.name = crew.labels[source - worker.work.sources]
@@ -362,19 +434,20 @@ cdef void close_plain(Worker *worker, Handle handle) noexcept nogil:
 
 cdef void close_python(Worker *worker) noexcept with gil:
     cdef Handle handle = <Handle>worker.handle
+    worker.handle = NULL
     try:
         (<Verification>worker.work.crew).handles[worker.place] = None
-        handle.acquire("close")
-        try:
-            handle.check_views("close")     # else the last view closes it
-            handle.free_object()
-            handle.guard = handle.kept = handle.table = None
-            handle.bound = 0
-        finally:
-            handle.release()
+        if handle.phase != CLOSED:
+            handle.acquire("close")
+            try:
+                handle.check_views("close")     # the last of them will close it
+                handle.free_object()
+            finally:
+                handle.release()
+        handle.guard = handle.kept = handle.table = None
+        handle.bound = 0
     except BaseException as error:
         keep(worker, error)
-    worker.handle = NULL
 
 
 # The handle is kept by the crew; Cython has no borrowed references without the GIL.
@@ -392,20 +465,6 @@ cdef void enter_call(Worker *worker, Call *call) noexcept nogil:
     enter(call, worker.handle)
     call.signals = worker.work.signals
     call.blocked = worker.work.blocked
-
-
-cdef bint read_source(Worker *worker, Source *source) noexcept nogil:
-    """The bytes, once, found to be sound; or job.code and job.problem."""
-    cdef Job *job = &worker.job
-    memset(job, 0, sizeof(Job))
-    job.path = source.path
-    job.data = source.data
-    job.size = source.size
-    read_job(job)
-    source.own = job.own
-    source.data = job.data
-    source.size = job.size
-    return job.code == 0
 
 
 cdef bint open_source(Worker *worker, Source *source) noexcept nogil:
@@ -558,7 +617,8 @@ cdef Verdict judge(int code, const char *said, const char *log) noexcept nogil:
 cdef void verify_program(Worker *worker, Source *source, size_t place, bint opened) noexcept nogil:
     cdef Work *work = worker.work
     cdef Finding *finding = make_finding(work, source, place)
-    cdef libbpf.bpf_program *program
+    cdef libbpf.bpf_program *program = NULL
+    cdef PyObject *error
     cdef double ignored = 0
     cdef int code
     if finding == NULL:
@@ -578,27 +638,34 @@ cdef void verify_program(Worker *worker, Source *source, size_t place, bint open
         finding.statistics = end_of(worker.log, work.keep)
     close_source(worker)
     if program != NULL and (finding.verdict == REJECTED or (finding.verdict == ACCEPTED and work.level)):
+        error = worker.error
+        worker.error = NULL
         worker.log[0] = 0
-        attempt(worker, source, place, STATISTICS | (work.level or WAY), False, &ignored)
-        if worker.log[0]:
+        attempt(worker, source, place, STATISTICS | (work.level if work.level else <unsigned int>WAY), False, &ignored)
+        if worker.log != NULL and worker.log[0]:
             finding.log = end_of(worker.log, work.keep)
         forget_call(worker, &worker.call)
         close_source(worker)
+        if worker.error != NULL:
+            drop(worker.error)      # it had nothing to say the first time
+        worker.error = error
     add_finding(worker, finding)
 
 
 cdef void refuse(Worker *worker, Source *source) noexcept nogil:
     """The object cannot even be opened."""
-    cdef Job *job = &worker.job
     cdef Finding *finding = make_finding(worker.work, source, NOWHERE)
     if finding != NULL:
         finding.verdict = REFUSED
-        finding.code = -job.code
-        if job.problem[0]:
-            finding.said = strdup(job.problem)
-        take_words(worker, &job.call, finding)
+        finding.code = -(source.code or worker.job.code)
+        finding.said = source.problem
+        source.problem = NULL
+    if source.code == 0:
+        if finding != NULL:
+            take_words(worker, &worker.job.call, finding)
+        close_source(worker)
+    if finding != NULL:
         add_finding(worker, finding)
-    close_source(worker)
 
 
 cdef bint wants(Worker *worker, libbpf.bpf_program *program) noexcept with gil:
@@ -618,7 +685,11 @@ cdef void look_into(Worker *worker, Source *source) noexcept nogil:
     cdef libbpf.bpf_program *program
     cdef size_t total = 0
     cdef size_t place = 0
-    if not read_source(worker, source) or not open_source(worker, source):
+    if source.code == 0 and source.data == NULL:
+        read_source(source)
+    if source.code == 0 and work.shared != NULL:
+        choose_types(work, source)
+    if source.code or not open_source(worker, source):
         publish(work, source, 1)
         refuse(worker, source)
         end_program(work, source)
@@ -657,7 +728,7 @@ cdef void be_verifier(void *context, size_t place) noexcept nogil:
     memset(&worker, 0, sizeof(Worker))
     worker.work = work
     worker.place = place
-    worker.handle = first_handle(work, place)
+    worker.handle = work.handles[place]
     if not make_room(&worker, max(<size_t>USUAL_LOG, work.keep + 1)):
         return
     while take(work, &source, &program):
@@ -674,14 +745,20 @@ cdef void be_verifier(void *context, size_t place) noexcept nogil:
 # Whoever waits
 
 @cython.final
+cdef class Survey(Crew):
+    """The first round."""
+
+
+@cython.final
 cdef class Verification(Crew):
-    """One call of verify()."""
+    """The second one, and what both need."""
 
     cdef Work work
     cdef Request request            # with the options that all opens share
     cdef list labels
-    cdef list sources               # what `work` points to
-    cdef list handles               # of each worker
+    cdef list sources               # what the Sources point to
+    cdef list handles               # in use
+    cdef SharedBtf shared
     cdef object choose, hear, progress, failure
     cdef bint ending
 
@@ -698,24 +775,27 @@ cdef class Verification(Crew):
         if self.work.sources != NULL:
             for at in range(self.work.count):
                 free_source(&self.work.sources[at])
+        free_names(&self.work.names)
         free(self.work.sources)
         free(self.work.order)
+        free(self.work.handles)
         pthread_cond_destroy(&self.work.news)
         pthread_mutex_destroy(&self.work.lock)
 
-    cdef int prepare(self, int threads) except -1:
-        """Put down what the workers need in the form that C needs."""
+    cdef int note(self, int threads) except -1:
+        """Put down what the workers need, in the form that C needs."""
         cdef Work *work = &self.work
         cdef const Rules *rules = self.request.handle.rules
-        cdef size_t at
         cdef Source *source
-        cdef bytes path, data, name, btf
+        cdef bytes path, data, name
+        cdef size_t at = 0
         work.count = work.unknown = len(self.sources)
         work.sources = <Source *>calloc(work.count + 1, sizeof(Source))
-        work.order = <size_t *>malloc((work.count + 1) * sizeof(size_t))
-        if work.sources == NULL or work.order == NULL:
+        work.order = <size_t *>calloc(work.count + 1, sizeof(size_t))
+        work.handles = <PyObject **>calloc(threads, sizeof(PyObject *))
+        if work.sources == NULL or work.order == NULL or work.handles == NULL:
             raise MemoryError()
-        for at, (path, data, name, btf) in enumerate(self.sources):
+        for path, data, name in self.sources:
             source = &work.sources[at]
             if data is None:
                 source.path = path
@@ -724,14 +804,16 @@ cdef class Verification(Crew):
                 source.size = len(data)
             if name is not None:
                 source.name = name
-            if btf is not None:
-                source.btf = btf
+            at += 1
         work.opts = self.request.job.opts
         work.rules = rules
         work.choosy = work.python = self.choose is not None
         for at in range(rules.count):
             if rules.records[at].python_setup or rules.records[at].python_prepare_load:
                 work.python = True
+        self.handles = [None if work.python else Handle.__new__(Handle) for _ in range(threads)]
+        for at in range(<size_t>threads):
+            work.handles[at] = NULL if work.python else <PyObject *>self.handles[at]
         work.toil = &self.toil
         work.signals = &self.signals
         work.blocked = &self.blocked
@@ -742,6 +824,29 @@ cdef class Verification(Crew):
         self.toil.python = work.python
         return 0
 
+    cdef int survey(self, int threads, bint sharing) except -1:
+        cdef Work *work = &self.work
+        cdef Survey crew = Survey.__new__(Survey)
+        cdef size_t at
+        crew.toil.work = survey_source
+        crew.toil.context = work
+        crew.toil.count = work.count
+        crew.run(threads)
+        if work.memory_gone:
+            raise MemoryError()
+        order = sorted(range(work.count), key=self.cost, reverse=True)
+        for at in range(work.count):
+            work.order[at] = order[at]
+        if sharing and work.names.count:
+            self.shared = share(&work.names)
+            if self.shared is not None:
+                work.shared = <PyObject *>self.shared
+                work.btf = self.shared.path
+        return 0
+
+    def cost(self, size_t at):
+        return self.work.sources[at].cost
+
     cdef void cancel(self) noexcept nogil:
         Crew.cancel(self)
         cancel_work(&self.work, False)
@@ -750,9 +855,11 @@ cdef class Verification(Crew):
         cdef Finding *finding = next_finding(&self.work)
         while finding != NULL:
             try:
-                self.pass_on(finding)
+                result = self.hear(*self.values(finding))
             finally:
                 free_finding(finding)
+            if self.progress is not None and not self.ending:
+                self.progress(result, self.work.known + self.work.unknown)
             finding = next_finding(&self.work)
         if self.ending:
             return 0
@@ -761,3 +868,50 @@ cdef class Verification(Crew):
         if self.work.memory_gone:
             raise MemoryError()
         return 0
+
+    cdef tuple values(self, Finding *finding):
+        return (
+            finding.source,
+            None if finding.program == NOWHERE else finding.program,
+            text_of(finding.name), text_of(finding.section), text_of(finding.type),
+            VERDICTS[finding.verdict],
+            finding.code, message_of(finding.code) if finding.code else "",
+            finding.seconds, finding.insns, finding.xlated, finding.jited,
+            text_of(finding.statistics), text_of(finding.log), text_of(finding.said),
+            None if finding.error == NULL else <object>finding.error,
+        )
+
+
+cdef str text_of(const char *text):
+    return "" if text == NULL else text.decode("utf-8", "replace")
+
+
+def verify(list sources, hear, *, progress=None, threads=None, handlers=(), choose=None, int log_level=0,
+           size_t log_size=1 << 14, bint share_kernel_btf=True, bint fixed_log=False, dict options={}):
+    """Verify each program of each source by itself.
+
+    A source is (label, path, data, name), of which either path or data is None. ``hear`` is called with what was found
+    about each program, on the calling thread, and also with what was found before an exception; ``progress(result,
+    total)`` with what it returned, but then no more. ``fixed_log`` has the kernel keep the begin of a log, as it did
+    before 6.4.
+    """
+    cdef int workers = thread_count(threads)
+    cdef Verification crew = Verification.__new__(Verification)
+    crew.request = Request(b"", handlers=handlers, **options)
+    crew.labels = [source[0] for source in sources]
+    crew.sources = [source[1:] for source in sources]
+    crew.choose = choose
+    crew.hear = hear
+    crew.progress = progress
+    crew.work.level = log_level
+    crew.work.keep = log_size
+    crew.work.flags = FIXED if fixed_log else 0
+    crew.note(workers)
+    try:
+        crew.survey(workers, share_kernel_btf and options.get("btf_custom_path") is None)
+        crew.run(workers)
+    finally:
+        crew.ending = True
+        crew.listen()
+        crew.request = None
+        reap()          # what nobody could remove while programs pointed there

@@ -1,0 +1,19 @@
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Optional
+
+VERDICTS: tuple[str, ...]
+
+def verify(
+    sources: list[tuple[str, Optional[bytes], Optional[bytes], Optional[bytes]]],
+    hear: Callable[..., Any],
+    *,
+    progress: Optional[Callable[[Any, int], object]] = None,
+    threads: Optional[int] = None,
+    handlers: Sequence[Any] = (),
+    choose: Optional[Callable[[str], object]] = None,
+    log_level: int = 0,
+    log_size: int = 1 << 14,
+    share_kernel_btf: bool = True,
+    fixed_log: bool = False,
+    options: dict[str, Any] = ...,
+) -> None: ...
