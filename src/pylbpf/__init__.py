@@ -44,12 +44,14 @@ _LATER = {
     **dict.fromkeys(("AttachType", "LinkType", "LogLevel", "MapFlags", "MapType", "ProgramFlags", "ProgramType", "State",
                      "UpdateFlags"), "enums"),
     "load_many": "batch", "LoadReport": "report", "LoadResult": "report", "trimmed_btf": "corebtf",
+    **dict.fromkeys(("verify_many", "VerifyReport", "VerifyResult", "VerifyComparison", "VerifyChange"), "verify"),
 }
 
 __all__ = [
     "open", "Object", "State", "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "Map", "Btf", "Link", "LinkSet",
     "RingBuffer", "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
     "section_info", "SectionInfo", "handler_stats", "HandlerStats", "load_many", "LoadReport", "LoadResult",
+    "verify_many", "VerifyReport", "VerifyResult", "VerifyComparison", "VerifyChange",
     "ProgramType", "AttachType", "MapType", "LinkType", "ProgramFlags", "MapFlags", "UpdateFlags", "LogLevel",
     "BpfError", "LibbpfError", "VerifierError", "StateError", "HandlerBusyError", "HandlerExistsError", "NotSupported",
     "set_print", "trimmed_btf", "possible_cpus", "get_include", "libbpf_version", "libbpf_version_string", "__version__",

@@ -847,8 +847,8 @@ cdef class Verification(Crew):
     def cost(self, size_t at):
         return self.work.sources[at].cost
 
-    cdef void cancel(self) noexcept nogil:
-        Crew.cancel(self)
+    cdef void stop(self) noexcept nogil:
+        Crew.stop(self)
         cancel_work(&self.work, False)
 
     cdef int listen(self) except -1:
@@ -859,7 +859,7 @@ cdef class Verification(Crew):
             finally:
                 free_finding(finding)
             if self.progress is not None and not self.ending:
-                self.progress(result, self.work.known + self.work.unknown)
+                self.progress(self.work.known + self.work.unknown, result)
             finding = next_finding(&self.work)
         if self.ending:
             return 0
@@ -887,12 +887,12 @@ cdef str text_of(const char *text):
 
 
 def verify(list sources, hear, *, progress=None, threads=None, handlers=(), choose=None, int log_level=0,
-           size_t log_size=1 << 14, bint share_kernel_btf=True, bint fixed_log=False, dict options={}):
+           size_t log_limit=1 << 14, bint share_kernel_btf=True, bint fixed_log=False, dict options={}):
     """Verify each program of each source by itself.
 
     A source is (label, path, data, name), of which either path or data is None. ``hear`` is called with what was found
-    about each program, on the calling thread, and also with what was found before an exception; ``progress(result,
-    total)`` with what it returned, but then no more. ``fixed_log`` has the kernel keep the begin of a log, as it did
+    about each program, on the calling thread, and also with what was found before an exception; ``progress(total,
+    result)`` with what it returned, but then no more. ``fixed_log`` has the kernel keep the begin of a log, as it did
     before 6.4.
     """
     cdef int workers = thread_count(threads)
@@ -904,7 +904,7 @@ def verify(list sources, hear, *, progress=None, threads=None, handlers=(), choo
     crew.hear = hear
     crew.progress = progress
     crew.work.level = log_level
-    crew.work.keep = log_size
+    crew.work.keep = log_limit
     crew.work.flags = FIXED if fixed_log else 0
     crew.note(workers)
     try:

@@ -186,7 +186,7 @@ cdef class Crew:
                 started = self.start(workers, wanted)
             self.wait()
         except BaseException:
-            cancel(&self.toil.cancelled)
+            self.stop()
             raise
         finally:
             with nogil:
