@@ -5,7 +5,7 @@ import re
 
 _COUNTED = re.compile(r"^processed (\d+) insns(.*)", re.MULTILINE)
 _COUNT = re.compile(r"(\w+) (\d+)")
-_DEPTHS = re.compile(r"^stack depth ([\d+]+)", re.MULTILINE)
+_DEPTHS = re.compile(r"\bstack depth ([\d+]+)")
 _TIME = re.compile(r"^verification time (\d+) usec", re.MULTILINE)
 _INSN = re.compile(r"^(\d+): \([0-9a-f]{2}\)")
 _STATISTICS = ("processed ", "verification time ", "stack depth ", "mark_precise", "BPF program load failed")

@@ -11,7 +11,7 @@ def verify(
     threads: Optional[int] = None,
     handlers: Sequence[Any] = (),
     choose: Optional[Callable[[str], object]] = None,
-    log_level: int = 0,
+    log_level: int = 1,
     log_limit: int = 1 << 14,
     share_kernel_btf: bool = True,
     fixed_log: bool = False,

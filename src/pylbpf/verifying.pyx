@@ -48,7 +48,8 @@ cdef extern from "<string.h>" nogil:
 
 cdef enum:
     STATISTICS = 4              # BPF_LOG_STATS: what the verifier counted, and why it refused, but not its way
-    WAY = 1                     # BPF_LOG_LEVEL1
+    WAY = 1                     # BPF_LOG_LEVEL1: the way to a failure
+    ALL_WAYS = 2                # BPF_LOG_LEVEL2: every way, of an accepted program too
     FIXED = 8                   # BPF_LOG_FIXED
     USUAL_LOG = 64 << 10        # bytes; statistics take some hundred,
     LARGEST_LOG = 16 << 20      # and this is for kernels that keep the begin of a log instead of its end
@@ -127,7 +128,7 @@ cdef struct Work:
     const Rules *rules
     bint python                 # some callback is written in Python: each open has a handle of its own
     bint choosy                 # not all programs may be wanted
-    unsigned int level          # of the logs of accepted programs; 0 for none but statistics
+    unsigned int level          # of logs beside statistics: 0, WAY or ALL_WAYS
     unsigned int flags          # of all logs
     size_t keep                 # bytes of a log
     Toil *toil
@@ -637,11 +638,11 @@ cdef void verify_program(Worker *worker, Source *source, size_t place, bint open
         finding.verdict = judge(code, finding.said, worker.log)
         finding.statistics = end_of(worker.log, work.keep)
     close_source(worker)
-    if program != NULL and (finding.verdict == REJECTED or (finding.verdict == ACCEPTED and work.level)):
+    if program != NULL and finding.verdict >= REJECTED and work.level >= <unsigned int>(WAY if finding.verdict == REJECTED else ALL_WAYS):
         error = worker.error
         worker.error = NULL
         worker.log[0] = 0
-        attempt(worker, source, place, STATISTICS | (work.level if work.level else <unsigned int>WAY), False, &ignored)
+        attempt(worker, source, place, STATISTICS | work.level, False, &ignored)
         if worker.log != NULL and worker.log[0]:
             finding.log = end_of(worker.log, work.keep)
         forget_call(worker, &worker.call)
@@ -886,7 +887,7 @@ cdef str text_of(const char *text):
     return "" if text == NULL else text.decode("utf-8", "replace")
 
 
-def verify(list sources, hear, *, progress=None, threads=None, handlers=(), choose=None, int log_level=0,
+def verify(list sources, hear, *, progress=None, threads=None, handlers=(), choose=None, int log_level=1,
            size_t log_limit=1 << 14, bint share_kernel_btf=True, bint fixed_log=False, dict options={}):
     """Verify each program of each source by itself.
 

@@ -54,8 +54,8 @@ def read_report(context: click.Context, parameter: click.Parameter, path: Option
               help="What differs by no more is the same (0).")
 @click.option("--fail-on", multiple=True, type=click.Choice(["rejected", "failed", "refused", "worse"]),
               help="Exit with status 1 if there is one; may be given several times.")
-@click.option("--log-level", type=click.IntRange(0, 2), default=0, metavar="N",
-              help="1 or 2: the logs of accepted programs, too, for --json.")
+@click.option("--log-level", type=click.IntRange(0, 2), default=1, metavar="N",
+              help="Logs, for --json: 0 statistics only, 1 the way to a failure (1), 2 all ways of all programs.")
 @click.option("-q", "--quiet", is_flag=True, help="No table, only the summary.")
 def command(
     paths: tuple[str, ...], jobs: Optional[int], programs: tuple[str, ...], wanted: Callable[[Any], bool],

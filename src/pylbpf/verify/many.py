@@ -31,7 +31,7 @@ def verify_many(
     handlers: Iterable[ProgramHandler] = (),
     select: Select = None,
     on_progress: Progress = None,
-    log_level: int = 0,
+    log_level: int = 1,
     log_limit: int = 1 << 14,
     share_kernel_btf: bool = True,
     kconfig: Optional[str] = None,
@@ -51,12 +51,13 @@ def verify_many(
       ``ship="paths"`` each worker reads the files itself, with ``ship="bytes"`` they are sent. Work that is lost with a
       worker is done again, in the end one object at a time; what is lost three times is "failed" in the report.
     - ``handlers``: ProgramHandlers beside the registered ones. Their ``setup`` runs for each open of an object,
-      ``prepare_load`` for each load: of a rejected program there are two. An executor that has other processes needs
+      ``prepare_load`` for each load. An executor that has other processes needs
       handlers that can be pickled.
     - ``select``: names of the programs that are wanted, or a function of a name that says so.
     - ``on_progress(done, total, result)``: called on this thread after each program; ``total`` is an estimate until all
       objects are open. What it raises ends the call.
-    - ``log_level``: 1 or 2 for the verifier's whole way through accepted programs, too; those are loaded twice.
+    - ``log_level``: 0 for statistics only; with 1 a rejected program is loaded a second time, for the verifier's way to
+      the failing instruction; with 2 all are, for all ways.
     - ``log_limit``: bytes that are kept of the end of each log.
     - ``share_kernel_btf``: relocate all CO-RE objects against one small selection of the kernel's types, which is faster
       and comes to the same.
@@ -119,9 +120,9 @@ class Findings:
         self.done += 1
         return result
 
-    def tell(self, total: int, result: VerifyResult) -> None:
+    def tell(self, total: int, result: VerifyResult, done: Optional[int] = None) -> None:
         if self.on_progress is not None:
-            self.on_progress(self.done, total, result)
+            self.on_progress(self.done if done is None else done, total, result)
 
     def report(self, began: float) -> VerifyReport:
         return VerifyReport(

@@ -86,10 +86,11 @@ def scatter(
 
 
 def hear(findings: Findings, answer: Answer) -> None:
+    before = findings.done
     for number, place, result in answer:
         findings.add(number, place, result)
-    for _, _, result in answer:
-        findings.tell(findings.done + findings.silent, result)
+    for done, (_, _, result) in enumerate(answer, before + 1):
+        findings.tell(findings.done + findings.silent, result, done)
 
 
 def given_up(number: int, source: Source, why: str) -> tuple[int, int, VerifyResult]:
