@@ -638,7 +638,8 @@ cdef void verify_program(Worker *worker, Source *source, size_t place, bint open
         finding.verdict = judge(code, finding.said, worker.log)
         finding.statistics = end_of(worker.log, work.keep)
     close_source(worker)
-    if program != NULL and finding.verdict >= REJECTED and work.level >= <unsigned int>(WAY if finding.verdict == REJECTED else ALL_WAYS):
+    if program != NULL and ((finding.verdict == REJECTED and work.level >= <unsigned int>WAY)
+                            or (finding.verdict == ACCEPTED and work.level >= <unsigned int>ALL_WAYS)):
         error = worker.error
         worker.error = NULL
         worker.log[0] = 0

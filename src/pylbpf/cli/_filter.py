@@ -10,8 +10,8 @@ from ..verify import VerifyResult
 
 TEXTS = ("object", "path", "program", "section", "type", "verdict", "reason", "source")
 NUMBERS = (
-    "seconds", "verification_time", "insns_processed", "total_states", "peak_states", "max_states_per_insn", "mark_read",
-    "stack_depth", "insn_count", "xlated_size", "jited_size", "errno", "insn",
+    "seconds", "verification_time", "insns_processed", "total_states", "peak_states", "max_states_per_insn",
+    "mark_read", "stack_depth", "insn_count", "xlated_size", "jited_size", "errno", "insn",
 )
 FIELDS = TEXTS + NUMBERS
 EXPRESSION = re.compile(r"\s*(\w+)\s*(!=|<=|>=|==?|<|>)\s*(.*?)\s*")

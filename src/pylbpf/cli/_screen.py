@@ -19,7 +19,11 @@ def console(*, stderr: bool = False) -> Console:
 
 def printable(text: str) -> str:
     """What a terminal would obey is escaped."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode() for each in text)
+    return "".join(each if each.isprintable() else escaped(each) for each in text)
+
+
+def escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode()
 
 
 def line(text: str, *, stderr: bool = False) -> None:

@@ -13,7 +13,8 @@ def positive(context: click.Context, parameter: click.Parameter, value: float) -
 
 
 @click.command(short_help="Custom sections at work on this kernel.")
-@click.option("--seconds", type=float, default=5.0, callback=positive, metavar="N", help="How long to show records (5).")
+@click.option("--seconds", type=float, default=5.0, callback=positive, metavar="N",
+              help="How long to show records (5).")
 @click.option("--no-activity", is_flag=True,
               help="Show only what happens anyway, without a small process that keeps a quiet machine busy.")
 def command(seconds: float, no_activity: bool) -> int:

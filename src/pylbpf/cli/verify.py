@@ -11,13 +11,15 @@ import click
 from ..verify import VerifyComparison, VerifyReport, VerifyResult
 from . import _filter, _screen
 
-# What the table shows: title, field, and whether it is a number.
+# What the table shows: title and field.
 COLUMNS = (
     ("object", "object"), ("program", "program"), ("verdict", "verdict"), ("insns", "insns_processed"),
     ("states", "total_states"), ("peak", "peak_states"), ("stack", "stack_depth"), ("size", "insn_count"),
     ("jited", "jited_size"), ("ms", "seconds"), ("reason", "reason"),
 )
-STYLES = {"accepted": "green", "rejected": "red", "failed": "yellow", "refused": "yellow", "better": "green", "worse": "red"}
+STYLES = {
+    "accepted": "green", "rejected": "red", "failed": "yellow", "refused": "yellow", "better": "green", "worse": "red",
+}
 
 
 def read_filters(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Callable[[Any], bool]:
@@ -41,8 +43,8 @@ def read_report(context: click.Context, parameter: click.Parameter, path: Option
 @click.option("-j", "--jobs", type=click.IntRange(1, 1024), metavar="N", help="Threads; one for each usable CPU.")
 @click.option("-p", "--programs", multiple=True, metavar="GLOB", help="Only programs of such names.")
 @click.option("-f", "--filter", "wanted", multiple=True, callback=read_filters, metavar="EXPR",
-              help="Show only programs of which this is true: FIELD=GLOB, FIELD!=GLOB, FIELD>NUMBER (or <, >=, <=), or a "
-                   "GLOB for the name of the object or program. Several must all be true.")
+              help="Show only programs of which this is true: FIELD=GLOB, FIELD!=GLOB, FIELD>NUMBER (or <, >=, <=), "
+                   "or a GLOB for the name of the object or program. Several must all be true.")
 @click.option("-s", "--sort", type=click.Choice(_filter.FIELDS), metavar="FIELD",
               help="Numbers largest first, names in order.")
 @click.option("--csv", type=click.Path(dir_okay=False, allow_dash=True), metavar="FILE",
@@ -64,8 +66,8 @@ def command(
 ) -> int:
     """Load every program by itself, and show what the kernel's verifier says of it. Nothing stays loaded.
 
-    Of a folder, every *.o below it is taken. The exit status is 0 whatever the verdicts are, 1 if there is something that
-    --fail-on names, 2 for wrong use, and 130 after Ctrl-C, when what was found so far is shown.
+    Of a folder, every *.o below it is taken. The exit status is 0 whatever the verdicts are, 1 if there is something
+    that --fail-on names, 2 for wrong use, and 130 after Ctrl-C, when what was found so far is shown.
     """
     if "worse" in fail_on and before is None:
         raise click.UsageError("--fail-on worse needs --compare")
@@ -93,7 +95,9 @@ def command(
     return 1 if worse or any(result.verdict in fail_on for result in report) else 0
 
 
-def verify(paths: list[str], jobs: Optional[int], programs: tuple[str, ...], log_level: int) -> tuple[VerifyReport, bool]:
+def verify(
+    paths: list[str], jobs: Optional[int], programs: tuple[str, ...], log_level: int
+) -> tuple[VerifyReport, bool]:
     """The report, and whether it was interrupted."""
     from ..verify import verify_many
 
@@ -117,13 +121,14 @@ def progress_bar() -> Iterator[Optional[Callable[[int, int, VerifyResult], None]
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    with Progress(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[last]}", markup=False),
-                  console=console, transient=True) as progress:
+    last = TextColumn("{task.fields[last]}", markup=False)
+    with Progress(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), last, console=console,
+                  transient=True) as progress:
         task = progress.add_task("", total=None, last="")
 
         def on_progress(done: int, total: int, result: VerifyResult) -> None:
-            last = _screen.printable(f"{result.object} {result.program}")
-            progress.update(task, completed=done, total=total, last=last)
+            name = _screen.printable(f"{result.object} {result.program}")
+            progress.update(task, completed=done, total=total, last=name)
 
         yield on_progress
 
@@ -150,8 +155,8 @@ def summary(report: VerifyReport, comparison: Optional[VerifyComparison], interr
     """On standard error, so that what goes into a pipe is all table."""
     from ..demo import rights
 
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in report.verdicts().items())
-    _screen.line(f"{'interrupted: ' if interrupted else ''}{counts or 'nothing was verified'}, {report.seconds:.2f} s", stderr=True)
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in report.verdicts().items()) or "nothing was verified"
+    _screen.line(f"{'interrupted: ' if interrupted else ''}{counts}, {report.seconds:.2f} s", stderr=True)
     if comparison is not None:
         changes = {kind: len(getattr(comparison, kind)) for kind in ("worse", "better", "appeared", "vanished")}
         told = ", ".join(f"{count} {kind}" for kind, count in changes.items() if count)

@@ -41,9 +41,10 @@ def verify_many(
 ) -> VerifyReport:
     """Load every program of many objects by itself, to hear what the verifier says of it; return a VerifyReport.
 
-    An item is a path; a pattern such as ``"build/**/*.bpf.o"``; a folder, of which every ``*.o`` below it counts; bytes; or
-    a pair of a name and bytes. Each program is loaded alone, whether or not it has autoload, from an open of its own; maps
-    are not pinned, and nothing stays loaded. What goes wrong with an item is in the report, and no reason to stop.
+    An item is a path; a pattern such as ``"build/**/*.bpf.o"``; a folder, of which every ``*.o`` below it counts;
+    bytes; or a pair of a name and bytes. Each program is loaded alone, whether or not it has autoload, from an open of
+    its own; maps are not pinned, and nothing stays loaded. What goes wrong with an item is in the report, and no
+    reason to stop.
 
     - ``threads``: default one for each usable CPU; the costly objects come first. They hold the GIL only for callbacks
       that are written in Python. With an executor it is the number in each task, default 1.
@@ -59,12 +60,13 @@ def verify_many(
     - ``log_level``: 0 for statistics only; with 1 a rejected program is loaded a second time, for the verifier's way to
       the failing instruction; with 2 all are, for all ways.
     - ``log_limit``: bytes that are kept of the end of each log.
-    - ``share_kernel_btf``: relocate all CO-RE objects against one small selection of the kernel's types, which is faster
-      and comes to the same.
+    - ``share_kernel_btf``: relocate all CO-RE objects against one small selection of the kernel's types, which is
+      faster and comes to the same.
 
     The others are as in open(). On Ctrl-C, and whatever else ends the call, programs that are being loaded are waited
-    for, no other is begun, nothing stays loaded; the exception has what was found as ``report``. Needs the right to load
-    programs: without it they are "failed". Source: bpf_object__load(), struct bpf_prog_info.
+    for, no other is begun, nothing stays loaded; the exception has what was found as ``report``. An executor's tasks
+    that are under way go on to their end. Needs the right to load programs: without it they are "failed".
+    Source: bpf_object__load(), struct bpf_prog_info.
     """
     sources = find_sources(items)
     check(ship, log_level, log_limit)

@@ -36,7 +36,8 @@ def verify_task(task: list[Numbered], options: dict[str, Any]) -> Answer:
 
 def divide(sources: list[Source]) -> list[list[Numbered]]:
     """Tasks of about the same size, the largest objects first."""
-    sized = sorted(((source.size(), number, source) for number, source in enumerate(sources)), key=lambda item: -item[0])
+    sized = [(source.size(), number, source) for number, source in enumerate(sources)]
+    sized.sort(key=lambda item: -item[0])
     enough = sum(size for size, _, _ in sized) / TASKS
     tasks: list[list[Numbered]] = []
     room = 0.0
@@ -64,8 +65,8 @@ def scatter(
 ) -> None:
     """Have an executor verify all sources, and add what it finds.
 
-    Nobody can say which task killed its worker. So the objects of all that were lost are tried again one at a time, after
-    everything else: then the guilty one is known.
+    Nobody can say which task killed its worker. So the objects of all that were lost are tried again one at a time,
+    after everything else: then the guilty one is known.
     """
     crowd = Crowd(executor, with_bytes, options)
     tasks, ahead = divide(sources), AHEAD * crowd.workers()

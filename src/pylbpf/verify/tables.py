@@ -106,7 +106,8 @@ def from_json(text: str, make: Callable[..., VerifyResult]) -> tuple[dict[str, A
         for record in whole["results"]:
             record["stack_depths"] = tuple(record["stack_depths"])
             results.append(make(**record))
-        return {"kernel": str(whole["kernel"]), "libbpf": str(whole["libbpf"]), "seconds": float(whole["seconds"])}, results
+        about = {"kernel": str(whole["kernel"]), "libbpf": str(whole["libbpf"]), "seconds": float(whole["seconds"])}
+        return about, results
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no report of verify_many(): {type(error).__name__}: {error}") from None
 
