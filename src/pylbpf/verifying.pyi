@@ -1,5 +1,7 @@
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Optional
+from collections.abc import Callable, Sequence
+from typing import Any, Optional, Union
+
+from .program import Program
 
 VERDICTS: tuple[str, ...]
 
@@ -10,7 +12,7 @@ def verify(
     progress: Optional[Callable[[int, Any], object]] = None,
     threads: Optional[int] = None,
     handlers: Sequence[Any] = (),
-    choose: Optional[Callable[[str], object]] = None,
+    select: Union[frozenset[str], Callable[[Program], object], None] = None,
     log_level: int = 1,
     log_limit: int = 1 << 14,
     share_kernel_btf: bool = True,

@@ -21,6 +21,7 @@ from .errors cimport message_of
 from .handle cimport CLOSED, Handle, OPEN, OPENING, Rules
 from .opening cimport Job, Request, begin_load, conclude_load, load_object, open_job, read_job
 from .overrides cimport reap, stop_pointing
+from .program cimport make_program
 from .registry cimport end_open
 from .workers cimport Crew, Toil, tell, thread_count
 
@@ -673,7 +674,9 @@ cdef void refuse(Worker *worker, Source *source) noexcept nogil:
 cdef bint wants(Worker *worker, libbpf.bpf_program *program) noexcept with gil:
     cdef Verification crew = <Verification>worker.work.crew
     try:
-        return bool(crew.choose(libbpf.bpf_program__name(program).decode("utf-8", "surrogateescape")))
+        if isinstance(crew.select, frozenset):
+            return libbpf.bpf_program__name(program).decode("utf-8", "surrogateescape") in crew.select
+        return bool(crew.select(make_program(<Handle>worker.handle, program)))
     except BaseException as error:
         if crew.failure is None:
             crew.failure = error
@@ -761,7 +764,7 @@ cdef class Verification(Crew):
     cdef list sources               # what the Sources point to
     cdef list handles               # in use
     cdef SharedBtf shared
-    cdef object choose, hear, progress, failure
+    cdef object select, hear, progress, failure
     cdef bint ending
 
     def __cinit__(self):
@@ -809,7 +812,7 @@ cdef class Verification(Crew):
             at += 1
         work.opts = self.request.job.opts
         work.rules = rules
-        work.choosy = work.python = self.choose is not None
+        work.choosy = work.python = self.select is not None
         for at in range(rules.count):
             if rules.records[at].python_setup or rules.records[at].python_prepare_load:
                 work.python = True
@@ -888,9 +891,10 @@ cdef str text_of(const char *text):
     return "" if text == NULL else text.decode("utf-8", "replace")
 
 
-def verify(list sources, hear, *, progress=None, threads=None, handlers=(), choose=None, int log_level=1,
+def verify(list sources, hear, *, progress=None, threads=None, handlers=(), select=None, int log_level=1,
            size_t log_limit=1 << 14, bint share_kernel_btf=True, bint fixed_log=False, dict options={}):
-    """Verify each program of each source by itself.
+    """Verify each program of each source by itself, or those that ``select`` wants: a frozenset of names, or a function
+    that gets a Program.
 
     A source is (label, path, data, name), of which either path or data is None. ``hear`` is called with what was found
     about each program, on the calling thread, and also with what was found before an exception; ``progress(total,
@@ -902,7 +906,7 @@ def verify(list sources, hear, *, progress=None, threads=None, handlers=(), choo
     crew.request = Request(b"", handlers=handlers, **options)
     crew.labels = [source[0] for source in sources]
     crew.sources = [source[1:] for source in sources]
-    crew.choose = choose
+    crew.select = select
     crew.hear = hear
     crew.progress = progress
     crew.work.level = log_level

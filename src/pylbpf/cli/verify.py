@@ -4,12 +4,15 @@ from __future__ import annotations
 import contextlib
 import functools
 from fnmatch import fnmatchcase
-from typing import Any, Callable, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional
 
 import click
 
 from ..verify import VerifyComparison, VerifyReport, VerifyResult
 from . import _filter, _screen
+
+if TYPE_CHECKING:
+    from ..program import Program
 
 # What the table shows: title and field.
 COLUMNS = (
@@ -109,8 +112,8 @@ def verify(
             return getattr(interrupt, "report", VerifyReport()), True
 
 
-def matches(globs: tuple[str, ...], name: str) -> bool:
-    return any(fnmatchcase(name, glob) for glob in globs)
+def matches(globs: tuple[str, ...], program: Program) -> bool:
+    return any(fnmatchcase(program.name, glob) for glob in globs)
 
 
 @contextlib.contextmanager

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from ..handlers import ProgramHandler
+    from ..program import Program
 
-Select = Union[Callable[[str], object], Collection[str], None]
+Select = Union[Callable[["Program"], object], Collection[str], None]
 Progress = Optional[Callable[[int, int, VerifyResult], object]]
 
 
@@ -54,7 +55,7 @@ def verify_many(
     - ``handlers``: ProgramHandlers beside the registered ones. Their ``setup`` runs for each open of an object,
       ``prepare_load`` for each load. An executor that has other processes needs
       handlers that can be pickled.
-    - ``select``: names of the programs that are wanted, or a function of a name that says so.
+    - ``select``: names of the programs that are wanted, or a function that is asked of each Program, before its load.
     - ``on_progress(done, total, result)``: called on this thread after each program; ``total`` is an estimate until all
       objects are open. What it raises ends the call.
     - ``log_level``: 0 for statistics only; with 1 a rejected program is loaded a second time, for the verifier's way to
@@ -70,9 +71,8 @@ def verify_many(
     """
     sources = find_sources(items)
     check(ship, log_level, log_limit)
-    names = None if select is None or callable(select) else wanted(select)
     options: dict[str, Any] = {
-        "handlers": tuple(handlers), "choose": select if names is None else names.__contains__, "log_level": log_level,
+        "handlers": tuple(handlers), "select": wanted(select), "log_level": log_level,
         "log_limit": log_limit, "share_kernel_btf": share_kernel_btf,
         "options": {"kconfig": kconfig, "btf_custom_path": btf_custom_path, "relaxed_maps": relaxed_maps,
                     "token_path": token_path},
@@ -101,10 +101,12 @@ def check(ship: str, log_level: int, log_limit: int) -> None:
         raise ValueError(f"log_limit must be 1024 bytes to 16 MiB, not {log_limit}")
 
 
-def wanted(names: Collection[str]) -> frozenset[str]:
-    if isinstance(names, (str, bytes)) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"select must be a function or a collection of names, not {names!r:.80}")
-    return frozenset(names)
+def wanted(select: Select) -> Union[Callable[[Program], object], frozenset[str], None]:
+    if select is None or callable(select):
+        return select
+    if isinstance(select, (str, bytes)) or not all(isinstance(name, str) for name in select):
+        raise TypeError(f"select must be a function or a collection of names, not {select!r:.80}")
+    return frozenset(select)
 
 
 class Findings:
