@@ -34,7 +34,7 @@ def on_config(config: object) -> None:
 @functools.lru_cache(maxsize=None)
 def stub(module: str) -> Definitions:
     """name -> its definitions, several where it is overloaded."""
-    written = STUBS / f"{module}.pyi"      # what is plain Python carries its types itself
+    written = STUBS.joinpath(*module.split(".")).with_suffix(".pyi")     # what is plain Python carries its types itself
     return definitions(ast.parse((written if written.exists() else written.with_suffix(".py")).read_text()).body)
 
 

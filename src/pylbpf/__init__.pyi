@@ -49,12 +49,18 @@ from .program import FuncInfo as FuncInfo
 from .program import LineInfo as LineInfo
 from .program import Program as Program
 from .ringbuf import RingBuffer as RingBuffer
+from .verify.compare import VerifyChange as VerifyChange
+from .verify.compare import VerifyComparison as VerifyComparison
+from .verify.many import verify_many as verify_many
+from .verify.report import VerifyReport as VerifyReport
+from .verify.report import VerifyResult as VerifyResult
 
 __all__ = [
     "open", "Object", "State", "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "Map", "Btf", "Link", "LinkSet",
     "RingBuffer", "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
     "section_info", "SectionInfo", "handler_stats", "HandlerStats", "load_many", "LoadReport", "LoadResult",
     "attach_many", "detach_many", "expedited",
+    "verify_many", "VerifyReport", "VerifyResult", "VerifyComparison", "VerifyChange",
     "ProgramType", "AttachType", "MapType", "LinkType", "ProgramFlags", "MapFlags", "UpdateFlags", "LogLevel",
     "BpfError", "LibbpfError", "VerifierError", "StateError", "HandlerBusyError", "HandlerExistsError", "NotSupported",
     "set_print", "trimmed_btf", "possible_cpus", "get_include", "libbpf_version", "libbpf_version_string", "__version__",

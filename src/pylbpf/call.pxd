@@ -42,6 +42,7 @@ cdef void enter(Call *call, PyObject *handle) noexcept nogil
 cdef void leave(Call *call) noexcept nogil
 cdef Stats *statistics() noexcept nogil
 cdef void count(long *counter) noexcept nogil
+cdef void clear_text(Call *call) noexcept nogil
 cdef void clear(Call *call) noexcept
 cdef void keep_error(Call *call, object error) noexcept
 cdef void note_missing(const char *name, const char *since) noexcept nogil

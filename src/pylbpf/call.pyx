@@ -67,8 +67,8 @@ cdef void count(long *counter) noexcept nogil:
     pylbpf_add(counter)
 
 
-cdef void clear(Call *call) noexcept:
-    """Free what the call collected; it may be cleared more than once."""
+cdef void clear_text(Call *call) noexcept nogil:
+    """Free what libbpf said."""
     cdef Verdict *verdict
     if call.lines != NULL:
         free(call.lines)
@@ -81,6 +81,11 @@ cdef void clear(Call *call) noexcept:
         free(verdict.text)
         free(verdict)
     call.last = NULL
+
+
+cdef void clear(Call *call) noexcept:
+    """Free what the call collected; it may be cleared more than once."""
+    clear_text(call)
     Py_XDECREF(call.error)
     Py_XDECREF(call.result)
     call.error = call.result = NULL

@@ -186,6 +186,9 @@ cdef class Detaching(Crew):
             self.hidden_count += 1
         return 0
 
+    cdef void stop(self) noexcept nogil:
+        """Whatever the caller is interrupted by, all links are released."""
+
     cdef int finish_item(self, size_t item) except -1:
         self.done += 1
         if self.on_progress is not None and not self.hushed:
@@ -213,7 +216,6 @@ cdef class Detaching(Crew):
         self.toil.work = release_item
         self.toil.context = self.releases + self.sleepers
         self.toil.count = self.count - self.sleepers
-        self.steadfast = True
         try:
             self.run(threads)
         except BaseException as error:

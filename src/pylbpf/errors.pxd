@@ -8,3 +8,5 @@ cdef int fail(int code, str operation, object subject) except -1
 cdef int lacks(const char *name, const char *since, object subject) except -1
 # Raise NotSupported unless the libbpf that runs is at least this version.
 cdef int need(int major, int minor, str what) except -1
+# A number, one of libbpf's own too, in words.
+cdef str message_of(int number)

@@ -12,6 +12,6 @@ cdef void leave_gate(Handle handle) noexcept nogil
 cdef int install() except -1
 cdef Physical acquire_physical(bytes pattern, int type, int attach_type, object handler)
 cdef int release_physical(Physical physical) except -1
-cdef void stop_pointing() noexcept
+cdef void stop_pointing() noexcept nogil
 cdef int reap() except -1
 cdef bint ask_libbpf(bytes section, int *program_type, int *attach_type) except -1

@@ -210,7 +210,7 @@ cdef int release_physical(Physical physical) except -1:
     return reap()
 
 
-cdef void stop_pointing() noexcept:
+cdef void stop_pointing() noexcept nogil:
     pylbpf_change(&_pointed_to, -1)
 
 

@@ -30,17 +30,19 @@ cdef struct Toil:
 cdef class Crew:
     cdef Toil toil
     cdef size_t told                # how many items finish_item() has been told of
-    cdef bint steadfast             # all items are worked on, even if the caller is interrupted
     cdef sigset_t signals           # the mask of the thread that waits, for what Python code starts
     cdef sigset_t blocked           # the mask of the workers
 
     cdef int finish_item(self, size_t item) except -1
+    cdef int listen(self) except -1
+    cdef void stop(self) noexcept nogil
     cdef int run(self, int threads) except -1
     cdef int start(self, pthread_t *threads, int wanted) noexcept nogil
     cdef int wait(self) except -1
 
 
 cdef void cancel(int *cancelled) noexcept nogil
+cdef void tell(Toil *toil) noexcept nogil
 cdef void block_signals(sigset_t *blocked) noexcept nogil
 cdef int usable_cpus() except -1
 cdef int thread_count(object threads) except -1

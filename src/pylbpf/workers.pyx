@@ -40,11 +40,23 @@ cdef extern from "Python.h" nogil:
 
 cdef extern from * nogil:
     """
+    #include <stdlib.h>
+
+    /* What malloc has to give back at once it will ask for again with every kernel BTF that libbpf reads, page by page.
+       glibc keeps as much as twice the largest block that it has given back so far. */
+    static void pylbpf_keep_memory(void)
+    {
+        void *volatile block = malloc(16 << 20);
+
+        free(block);
+    }
+
     #define pylbpf_take(counter) __atomic_fetch_add(counter, 1, __ATOMIC_SEQ_CST)
     #define pylbpf_give(counter) __atomic_sub_fetch(counter, 1, __ATOMIC_SEQ_CST)
     #define pylbpf_get(place) __atomic_load_n(place, __ATOMIC_SEQ_CST)
     #define pylbpf_put(place, value) __atomic_store_n(place, value, __ATOMIC_SEQ_CST)
     """
+    void pylbpf_keep_memory()
     size_t take "pylbpf_take"(size_t *counter)
     void give "pylbpf_give"(int *counter)
     size_t get "pylbpf_get"(size_t *place)
@@ -95,6 +107,11 @@ cdef void cancel(int *cancelled) noexcept nogil:
     put_int(cancelled, True)
 
 
+cdef void tell(Toil *toil) noexcept nogil:
+    """Have the caller listen: an item that takes long has something to say before it is finished."""
+    sem_post(&toil.news)
+
+
 cdef void work_through(Toil *toil) noexcept nogil:
     cdef size_t place, item
     while not get_int(&toil.cancelled):
@@ -140,6 +157,14 @@ cdef class Crew:
         """With the GIL, on the calling thread, after each item. An exception cancels what has not begun."""
         return 0
 
+    cdef int listen(self) except -1:
+        """With the GIL, on the calling thread, after each tell() of a worker, and once more when all are gone."""
+        return 0
+
+    cdef void stop(self) noexcept nogil:
+        """No further item is to be begun."""
+        cancel(&self.toil.cancelled)
+
     cdef int run(self, int threads) except -1:
         """Work through all items, once; raise what finish_item() or a signal handler raised, when all workers are gone."""
         cdef Toil *toil = &self.toil
@@ -161,8 +186,7 @@ cdef class Crew:
                 started = self.start(workers, wanted)
             self.wait()
         except BaseException:
-            if not self.steadfast:
-                cancel(&self.toil.cancelled)
+            self.stop()
             raise
         finally:
             with nogil:
@@ -178,6 +202,7 @@ cdef class Crew:
         cdef int started = 0
         block_signals(&self.blocked)
         self.toil.running = wanted
+        pylbpf_keep_memory()
         pthread_attr_init(&attributes)
         pthread_attr_setstacksize(&attributes, STACK)
         pthread_sigmask(SIG_SETMASK, &self.blocked, &self.signals)
@@ -194,11 +219,14 @@ cdef class Crew:
     cdef int wait(self) except -1:
         cdef Toil *toil = &self.toil
         cdef timespec until
+        cdef bint gone
         while True:
+            gone = get_int(&toil.running) == 0
+            self.listen()
             while self.told < toil.count and get(&toil.finished[self.told]) != NONE:
                 self.told += 1
                 self.finish_item(toil.finished[self.told - 1])
-            if get_int(&toil.running) == 0 and self.told == get(&toil.ended):
+            if gone and self.told == get(&toil.ended):
                 return 0
             with nogil:
                 clock_gettime(CLOCK_REALTIME, &until)
