@@ -10,7 +10,7 @@ cdef class Object:
     cdef list attached
     cdef object __weakref__
 
-    cdef int run(self, bint preparing) except -1
+    cdef int run(self, bint preparing, int threads) except -1
     cdef int attach_programs(self, libbpf.bpf_program **programs, libbpf.bpf_link **made, Py_ssize_t count,
                              list links, list skipped) except -1
     cdef int attach_maps(self, list links) except -1

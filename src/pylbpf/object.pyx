@@ -17,8 +17,10 @@ from .handle cimport CLOSED, Handle, LOADED, OPEN, PREPARED, Record, fork_genera
 from .link cimport close_links, make_link
 from .map cimport make_map
 from .opening cimport Request, begin_load, conclude_load, load_object, open_job, read_job
+from .parallel cimport Parallel, divide
 from .paths cimport number_of
 from .program cimport make_program
+from .workers cimport thread_count
 
 from .contents import Maps, Programs
 from .errors import VerifierError
@@ -124,20 +126,26 @@ cdef class Object:
         need(1, 5, "bpf_object__token_fd")
         return libbpf.bpf_object__token_fd(object)
 
-    cdef int run(self, bint preparing) except -1:
+    cdef int run(self, bint preparing, int threads) except -1:
         """Prepare or load."""
         cdef Handle handle = self.handle
         cdef str operation = "prepare" if preparing else "load"
+        cdef Parallel parallel = None
         cdef Call call
         cdef int code
         handle.acquire(operation)
         try:
+            if threads > 1:
+                parallel = divide(handle, self.source, self.options, threads)
             begin_load(handle, operation, preparing)
             enter(&call, <PyObject *>handle)
             call.verbose = handle.verbose
-            with nogil:
-                code = load_object(handle.ptr, &call, preparing)
-            leave(&call)
+            if parallel is None:
+                with nogil:
+                    code = load_object(handle.ptr, &call, preparing)
+                leave(&call)
+            else:
+                code = parallel.load(&call)
             conclude_load(handle, &call, code, preparing)
         finally:
             handle.release()
@@ -155,16 +163,19 @@ cdef class Object:
         Needs libbpf 1.6. Source: bpf_object__prepare().
         """
         need(1, 6, "bpf_object__prepare")
-        self.run(True)
+        self.run(True, 1)
 
-    def load(self):
+    def load(self, *, threads=None):
         """Load all programs that have autoload into the kernel: state LOADED.
+
+        With ``threads`` (a number) that many verify programs at the same time; see docs/threads.md. What comes of it is the
+        same; NotSupported or StateError if that cannot be so: struct_ops maps, arenas, prepared objects.
 
         Raises VerifierError with the whole log if the verifier rejects one, what a handler's prepare_load raised, or
         BpfError; the object is FAILED then, see reopen(). The GIL is released; signals are handled right after the
         call, or in Python callbacks. Source: bpf_object__load().
         """
-        self.run(False)
+        self.run(False, 1 if threads is None else thread_count(threads))
 
     def reopen(self):
         """Open the same source anew, with the same options and handlers; the way on from FAILED."""
@@ -179,6 +190,7 @@ cdef class Object:
         """
         cdef Handle handle = self.handle
         cdef libbpf.bpf_program *program
+        cdef libbpf.bpf_program *target
         cdef libbpf.bpf_program **programs = NULL
         cdef libbpf.bpf_link **made = NULL
         cdef Py_ssize_t count = 0
@@ -198,7 +210,8 @@ cdef class Object:
             count = 0
             program = libbpf.bpf_object__next_program(handle.ptr, NULL)
             while program != NULL:
-                if libbpf.bpf_program__autoattach(program) and libbpf.bpf_program__fd(program) >= 0:
+                target = handle.target(program)
+                if libbpf.bpf_program__autoattach(target) and libbpf.bpf_program__fd(target) >= 0:
                     programs[count] = program
                     count += 1
                 program = libbpf.bpf_object__next_program(handle.ptr, program)
@@ -250,7 +263,7 @@ cdef class Object:
                     if record != NULL and record.python_attach != NULL:
                         break
                     said = call.length
-                    code = attach_one(programs[at], record, &made[at])
+                    code = attach_one(handle.target(programs[at]), record, &made[at])
                     if code == -EOPNOTSUPP and record == NULL and call.length == said:
                         # libbpf says nothing about a section without automatic attach; of failures it does.
                         code = 0
