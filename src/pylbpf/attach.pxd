@@ -5,7 +5,8 @@ from .handle cimport Handle, Record
 
 cdef class Attachable:
     cdef Handle handle
-    cdef libbpf.bpf_program *ptr
+    cdef libbpf.bpf_program *own    # which program of the object it is,
+    cdef libbpf.bpf_program *ptr    # and the one to ask libbpf about, good after live() and begin()
 
     cdef libbpf.bpf_program *live(self) except NULL
     cdef bint begin(self, str operation) except -1

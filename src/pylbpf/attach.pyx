@@ -49,6 +49,7 @@ cdef class Attachable:
         self.handle.check_alive()
         if self.handle.phase == OPENING:
             self.handle.check_opener()
+        self.ptr = self.handle.target(self.own)
         return self.ptr
 
     cdef bint begin(self, str operation) except -1:
@@ -57,7 +58,7 @@ cdef class Attachable:
         cdef bint locked = handle.enter(operation)
         try:
             handle.require(1 << LOADED, operation)
-            if libbpf.bpf_program__fd(self.ptr) < 0:
+            if libbpf.bpf_program__fd(self.live()) < 0:
                 raise StateError(_errno.EINVAL, "the program was not loaded: autoload is off, or it was unloaded",
                                  operation, str(self))
         except BaseException:
@@ -91,13 +92,13 @@ cdef class Attachable:
         cdef Handle handle = self.handle
         cdef const Record *record
         cdef libbpf.bpf_link *link = NULL
-        cdef libbpf.bpf_program *program = self.live()
         cdef Call call
         cdef int code = 0
         cdef int event = NO_EVENT
         cdef bint locked = self.begin("attach")
-        record = handle.record_of(program)
-        if record != NULL and record.python_attach != NULL and handle.attaching == program:
+        cdef libbpf.bpf_program *program = self.ptr
+        record = handle.record_of(self.own)
+        if record != NULL and record.python_attach != NULL and handle.attaching == self.own:
             # From inside the handler's own attach: what would happen without it.
             enter(&call, <PyObject *>handle)
             with nogil:

@@ -10,6 +10,7 @@ cdef struct Attempt:
     # One thing to attach, as it is seen without the GIL.
     PyObject *handle            # borrowed: the batch keeps it
     libbpf.bpf_program *program
+    libbpf.bpf_program *target  # the same, or that of the part that loaded it
     libbpf.bpf_map *map         # of struct_ops, instead of a program
     const Record *record
     bint python                 # attached by Python

@@ -64,7 +64,7 @@ cdef bint went_wrong(const Attempt *attempt) noexcept nogil:
 cdef void attempt_one(Attempt *attempt) noexcept nogil:
     attempt.tried = True
     enter(&attempt.call, attempt.handle)
-    attempt.code = attach_one(attempt.program, attempt.record, &attempt.link, &attempt.event)
+    attempt.code = attach_one(attempt.target, attempt.record, &attempt.link, &attempt.event)
     if attempt.code == -EOPNOTSUPP and attempt.record == NULL and attempt.call.length == 0:
         # libbpf says nothing about a section without automatic attach; of failures it does.
         attempt.code = 0
@@ -157,6 +157,7 @@ cdef class Attaching:
         cdef const Record *record = handle.record_of(program)
         cdef Attempt *attempt = self.add(handle, subject)
         attempt.program = program
+        attempt.target = handle.target(program)
         attempt.record = record
         attempt.owned = subject is None
         # Inside the handler's own attach it is done as without the handler.
@@ -167,10 +168,12 @@ cdef class Attaching:
     cdef int add_object(self, Handle handle) except -1:
         cdef bint choice = (libbpf.libbpf_major_version(), libbpf.libbpf_minor_version()) >= (1, 5)
         cdef libbpf.bpf_program *program = libbpf.bpf_object__next_program(handle.ptr, NULL)
+        cdef libbpf.bpf_program *target
         cdef libbpf.bpf_map *map = libbpf.bpf_object__next_map(handle.ptr, NULL)
         cdef Attempt *attempt
         while program != NULL:
-            if libbpf.bpf_program__autoattach(program) and libbpf.bpf_program__fd(program) >= 0:
+            target = handle.target(program)
+            if libbpf.bpf_program__autoattach(target) and libbpf.bpf_program__fd(target) >= 0:
                 self.add_program(handle, program, None)
             program = libbpf.bpf_object__next_program(handle.ptr, program)
         # Programs of struct_ops have no other way.
@@ -195,7 +198,7 @@ cdef class Attaching:
             else:
                 program = item
                 program.handle.require(1 << LOADED, "attach")
-                if libbpf.bpf_program__fd(program.ptr) < 0:
+                if libbpf.bpf_program__fd(program.handle.target(program.ptr)) < 0:
                     raise StateError(_errno.EINVAL, "the program was not loaded: autoload is off, or it was unloaded",
                                      "attach", str(program))
                 self.add_program(program.handle, program.ptr, program)

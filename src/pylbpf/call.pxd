@@ -2,6 +2,14 @@
 from cpython.object cimport PyObject
 from posix.signal cimport sigset_t
 
+from .c cimport bpf, libbpf
+
+
+cdef struct Stand:
+    # A program of an object, and the one that was loaded for it in a part of the object; see `parallel`.
+    libbpf.bpf_program *own
+    libbpf.bpf_program *part
+
 
 cdef struct Verdict:
     # One program's verifier log, in the order libbpf reported them.
@@ -29,6 +37,13 @@ cdef struct Call:
     bint suspended          # a callback runs: what that does in libbpf by itself is not ours
     sigset_t *signals       # the thread's own mask while signals are blocked, or NULL if none are,
     sigset_t *blocked       # and the mask that blocks them
+    bint part               # it opens and loads a part of the object,
+    const Stand *stands     # whose programs stand for these, in order
+    size_t stand_count
+    libbpf.bpf_program *preparing   # program of the object whose prepare_load runs here in Python, or NULL,
+    libbpf.bpf_program *prepared    # the one that libbpf knows,
+    bpf.bpf_prog_load_opts *opts    # what the callback may change,
+    PyObject *loan                  # borrowed: list of the writable views it was given
 
 
 cdef struct Stats:

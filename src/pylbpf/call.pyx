@@ -48,6 +48,12 @@ cdef void enter(Call *call, PyObject *handle) noexcept nogil:
     call.missing = call.since = NULL
     call.verbose = call.suspended = False
     call.signals = call.blocked = NULL
+    call.part = False
+    call.stands = NULL
+    call.stand_count = 0
+    call.preparing = call.prepared = NULL
+    call.opts = NULL
+    call.loan = NULL
     pylbpf_current_call = call
 
 

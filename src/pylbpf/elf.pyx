@@ -5,6 +5,21 @@ cdef extern from "elf_check.h" nogil:
     int pylbpf_check_object(const unsigned char *data, size_t size, char *problem, size_t room)
 
 
+cdef extern from "elf_slots.h" nogil:
+    const char *pylbpf_slot(const unsigned char *data, size_t size, size_t at)
+    void pylbpf_hide_slots(unsigned char *data, size_t size)
+
+
+cdef const char *slot(const unsigned char *data, size_t size, size_t at) noexcept nogil:
+    """The name of what map definitions hold in slots, programs and inner maps, one after the other; then NULL."""
+    return pylbpf_slot(data, size, at)
+
+
+cdef void hide_slots(unsigned char *data, size_t size) noexcept nogil:
+    """Make libbpf see all slots empty."""
+    pylbpf_hide_slots(data, size)
+
+
 cdef int check_object(const unsigned char *data, size_t size, char *problem, size_t room) noexcept nogil:
     return pylbpf_check_object(data, size, problem, room)
 

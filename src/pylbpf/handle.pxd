@@ -2,7 +2,8 @@
 from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_type_lock
 
-from .c cimport bpf, libbpf
+from .c cimport libbpf
+from .call cimport Call, Stand
 
 cdef enum Phase:
     OPENING, OPEN, PREPARED, LOADED, FAILED, CLOSED
@@ -44,6 +45,7 @@ cdef struct Rules:
 cdef struct Binding:
     libbpf.bpf_program *program
     const Record *record
+    bint native                     # its setup was C code, which may have set what libbpf has no getter for
 
 
 cdef class Handle:
@@ -64,14 +66,21 @@ cdef class Handle:
     cdef dict links                 # id -> weak reference: destroyed before the object is closed
     cdef dict rings                 # likewise, closed after the links
     cdef dict logs                  # program name -> verifier log
-    cdef dict ifindexes             # program name -> ifindex, which libbpf does not tell
+    # What libbpf does not tell: program name -> ifindex; -> attach target and descriptor; whose type was changed
+    cdef dict ifindexes
+    cdef dict targets
+    cdef set retyped
+    cdef unsigned long long checksum    # of the file it was opened from; 0 for memory
     cdef bint loading               # from the relocation of instructions on, until the load has ended
+    cdef bint parallel              # by several threads, which load parts of the object
+    cdef Stand *stands              # programs that were left to parts, in program order; `part` is NULL until the end
+    cdef size_t stand_count
+    cdef libbpf.bpf_object **parts  # closed with the object
+    cdef size_t part_count
     cdef libbpf.bpf_program *attaching  # whose attach callback runs now, or NULL
     cdef bint verbose               # some program wants its verifier log of success
     cdef list kept                  # what a callback pointed libbpf to, until the load ends
-    cdef libbpf.bpf_program *preparing  # whose prepare_load callback runs now, or NULL,
-    cdef bpf.bpf_prog_load_opts *opts   # and what it may change
-    cdef list writable              # views given to that callback
+    cdef int preparing              # how many prepare_load callbacks run now
     cdef list made                  # links made by the attach callback that runs now, or None
     cdef object owner               # weak reference to the Object
     cdef object __weakref__
@@ -85,9 +94,14 @@ cdef class Handle:
     cdef int require(self, int phases, str operation) except -1
     cdef bint acquire(self, str operation) except -1
     cdef bint enter(self, str operation) except -1
-    cdef int settle(self) except -1
+    cdef bint inside(self) noexcept
+    cdef Call *preparation(self, const libbpf.bpf_program *program) noexcept nogil
+    cdef Stand *stand_of(self, const libbpf.bpf_program *program) noexcept nogil
+    cdef libbpf.bpf_program *target(self, libbpf.bpf_program *program) noexcept nogil
+    cdef int settle(self, const libbpf.bpf_program *program) except -1
     cdef void release(self) noexcept
     cdef int bind(self, libbpf.bpf_program *program, const Record *record) noexcept nogil
+    cdef Binding *binding_of(self, const libbpf.bpf_program *program) noexcept nogil
     cdef const Record *record_of(self, const libbpf.bpf_program *program) noexcept nogil
     cdef void free_object(self) noexcept
 

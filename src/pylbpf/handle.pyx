@@ -7,6 +7,7 @@ lock, because libbpf lets one thread at a time into an object; and the mark of t
 """
 import errno as _errno
 
+from cpython.object cimport PyObject
 from cpython.pythread cimport (
     PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_get_thread_ident,
     PyThread_release_lock, NOWAIT_LOCK, WAIT_LOCK,
@@ -15,7 +16,7 @@ from libc.stdlib cimport free, realloc
 cimport cython
 
 from .c cimport libbpf
-from .call cimport Call, clear, enter, leave
+from .call cimport Call, Stand, clear, current, enter, leave
 from .errors import StateError
 
 cdef extern from "<pthread.h>" nogil:
@@ -70,15 +71,25 @@ cdef class Handle:
     cdef void free_object(self) noexcept:
         """Close the bpf_object. In a forked child that only closes numbers, which is harmless to the parent."""
         cdef libbpf.bpf_object *ptr = self.ptr
+        cdef libbpf.bpf_object **parts = self.parts
+        cdef size_t count = self.part_count
         cdef Call call
+        cdef size_t at
         self.ptr = NULL
+        self.parts = NULL
+        self.part_count = self.stand_count = 0
         self.phase = CLOSED
         if ptr != NULL:
             enter(&call, NULL)
             with nogil:
+                for at in range(count):
+                    libbpf.bpf_object__close(parts[at])
                 libbpf.bpf_object__close(ptr)
             leave(&call)
             clear(&call)
+        free(parts)
+        free(self.stands)
+        self.stands = NULL
 
     cdef bint usable(self) noexcept:
         """Whether it can be asked for anything: neither closed nor another process's."""
@@ -125,7 +136,7 @@ cdef class Handle:
         cdef unsigned long me = PyThread_get_thread_ident()
         cdef PyThread_type_lock lock = self.lock
         self.check_alive()
-        if self.holder == me:
+        if self.inside():
             raise StateError(_errno.EBUSY, "called from inside a callback of the same object", operation, self.name)
         if not PyThread_acquire_lock(lock, NOWAIT_LOCK):
             with nogil:
@@ -137,20 +148,78 @@ cdef class Handle:
         return True
 
     cdef bint enter(self, str operation) except -1:
-        """Take the lock for a setter, which callbacks may call too; true if release() is due."""
-        if self.holder == PyThread_get_thread_ident():
+        """Take the lock for a setter, which callbacks may call too; true if release() is due.
+
+        While several threads load, only Program lets callbacks set anything: of the program that is theirs.
+        """
+        if self.holder == PyThread_get_thread_ident() and not self.parallel:
             self.check_alive()
             return False
         return self.acquire(operation)
 
-    cdef int settle(self) except -1:
+    cdef bint inside(self) noexcept:
+        """Whether this thread is in a call on this object: it holds the lock, or works for the one that does."""
+        cdef Call *call = current()
+        if self.holder == PyThread_get_thread_ident():
+            return True
+        while self.parallel and call != NULL:
+            if call.handle == <PyObject *>self:
+                return True
+            call = call.outer
+        return False
+
+    cdef Call *preparation(self, const libbpf.bpf_program *program) noexcept nogil:
+        """The call in whose prepare_load of this program this thread is, or NULL."""
+        cdef Call *call = current()
+        while call != NULL and (call.preparing != program or call.preparing == NULL):
+            call = call.outer
+        return call
+
+    cdef Stand *stand_of(self, const libbpf.bpf_program *program) noexcept nogil:
+        """If a program was left to a part: the entry that says so."""
+        cdef size_t low = 0
+        cdef size_t high = self.stand_count
+        cdef size_t middle
+        while low < high:
+            middle = (low + high) // 2
+            if self.stands[middle].own < program:
+                low = middle + 1
+            else:
+                high = middle
+        if low < self.stand_count and self.stands[low].own == program:
+            return &self.stands[low]
+        return NULL
+
+    cdef libbpf.bpf_program *target(self, libbpf.bpf_program *program) noexcept nogil:
+        """What libbpf is to be asked about a program: itself, or the one that was loaded for it in a part."""
+        cdef Call *call
+        cdef Stand *stand
+        if self.stand_count == 0:
+            return program
+        if self.parallel:
+            # Parts belong to their threads, and may come and go.
+            call = self.preparation(program)
+            return program if call == NULL else call.prepared
+        stand = self.stand_of(program)
+        return program if stand == NULL or stand.part == NULL else stand.part
+
+    cdef int settle(self, const libbpf.bpf_program *program) except -1:
         """Wait until a load on another thread, which moves instructions, is over."""
-        if self.loading and self.holder != PyThread_get_thread_ident():
-            if self.preparing != NULL:
-                # Its callback may be waiting for us.
-                raise StateError(_errno.EBUSY, "being loaded by another thread, which is in a callback", None, self.name)
-            self.acquire("look into")
-            self.release()
+        cdef Call *call = current()
+        if not self.loading:
+            return 0
+        if self.parallel:
+            while call != NULL:
+                if call.handle == <PyObject *>self and call.prepared == program:
+                    return 0
+                call = call.outer
+        elif self.holder == PyThread_get_thread_ident():
+            return 0
+        if self.preparing or self.inside():
+            # A callback may be waiting for us.
+            raise StateError(_errno.EBUSY, "being loaded by another thread, which is in a callback", None, self.name)
+        self.acquire("look into")
+        self.release()
         return 0
 
     cdef void release(self) noexcept:
@@ -169,11 +238,12 @@ cdef class Handle:
             self.capacity = capacity
         self.bindings[self.bound].program = program
         self.bindings[self.bound].record = record
+        self.bindings[self.bound].native = False
         self.bound += 1
         return 0
 
-    cdef const Record *record_of(self, const libbpf.bpf_program *program) noexcept nogil:
-        """The handler a program was bound to when it was opened, or NULL."""
+    cdef Binding *binding_of(self, const libbpf.bpf_program *program) noexcept nogil:
+        """What a program was bound to when it was opened, or NULL."""
         cdef size_t low = 0
         cdef size_t high = self.bound
         cdef size_t middle
@@ -181,7 +251,7 @@ cdef class Handle:
         # Programs are loaded and attached in order: most often it is the one after the last.
         if hint < high and self.bindings[hint].program == program:
             self.hint = hint + 1
-            return self.bindings[hint].record
+            return &self.bindings[hint]
         while low < high:
             middle = (low + high) // 2
             if self.bindings[middle].program < program:
@@ -190,8 +260,15 @@ cdef class Handle:
                 high = middle
         if low < self.bound and self.bindings[low].program == program:
             self.hint = low + 1
-            return self.bindings[low].record
+            return &self.bindings[low]
         return NULL
+
+    cdef const Record *record_of(self, const libbpf.bpf_program *program) noexcept nogil:
+        """The handler a program was bound to, or NULL."""
+        cdef Binding *binding = self.binding_of(program)
+        if binding == NULL:
+            return NULL
+        return binding.record
 
 
 cdef list enter_all(object handles, str operation):

@@ -12,10 +12,11 @@ cdef class Insns:
     cdef Py_ssize_t strides[1]
     cdef Py_ssize_t exports
     cdef bint writable
+    cdef list loan                  # all writable views that the callback was given, this one and its slices
     cdef object __weakref__
 
     cdef const uapi.bpf_insn *resolve(self) except NULL
     cdef int revoke(self) except -1
 
 
-cdef Insns view_insns(Handle handle, libbpf.bpf_program *program, bint writable)
+cdef Insns view_insns(Handle handle, libbpf.bpf_program *program, list loan)

@@ -74,9 +74,9 @@ cdef class Insns:
         if self.copy is not None:
             return <const uapi.bpf_insn *>PyBytes_AS_STRING(self.copy)
         self.handle.check_alive()
-        self.handle.settle()
         if self.program == NULL:
             raise ValueError("this view was lent to a prepare_load callback, which has returned")
+        self.handle.settle(self.program)
         if self.moves != self.handle.moves:
             raise ValueError(f"the instructions have moved since this view was taken; {self.handle.name} is now "
                              f"{phase_name(self.handle.phase)}")
@@ -112,8 +112,9 @@ cdef class Insns:
             part.start = self.start + start * self.step
             part.step = self.step * step
             part.count = len(range(start, stop, step))
-            if self.writable and self.program != NULL and self.handle.writable is not None:
-                self.handle.writable.append(part)
+            part.loan = self.loan
+            if self.loan is not None and self.program != NULL:
+                self.loan.append(part)
             return part
         at = index
         if at < 0:
@@ -190,18 +191,18 @@ cdef class Insns:
             self.handle.exports -= 1
 
 
-cdef Insns view_insns(Handle handle, libbpf.bpf_program *program, bint writable):
+cdef Insns view_insns(Handle handle, libbpf.bpf_program *program, list loan):
+    """A view, writable if it is added to a loan."""
     cdef Insns view = Insns.__new__(Insns)
     view.handle = handle
     view.program = program
     view.moves = handle.moves
     view.count = libbpf.bpf_program__insn_cnt(program)
     view.step = 1
-    view.writable = writable
+    view.writable = loan is not None
+    view.loan = loan
     if handle.phase == OPENING:
         view.copy = PyBytes_FromStringAndSize(<const char *>libbpf.bpf_program__insns(program), view.count * 8)
-    if writable:
-        if handle.writable is None:
-            handle.writable = []
-        handle.writable.append(view)
+    if loan is not None:
+        loan.append(view)
     return view

@@ -9,7 +9,7 @@ cdef class Object:
     cdef list attached
     cdef object __weakref__
 
-    cdef int run(self, bint preparing) except -1
+    cdef int run(self, bint preparing, int threads) except -1
     cdef int close_all(self) except -1
     cdef int free_all(self) except -1
 

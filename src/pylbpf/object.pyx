@@ -14,7 +14,9 @@ from .errors cimport finish, need
 from .handle cimport CLOSED, Handle, LOADED, OPEN, PREPARED, fork_generation
 from .link cimport close_links
 from .opening cimport Request, begin_load, conclude_load, load_object, open_job, read_job
+from .parallel cimport Parallel, divide
 from .paths cimport number_of
+from .workers cimport thread_count
 
 from .contents import Maps, Programs
 from .errors import VerifierError
@@ -117,20 +119,26 @@ cdef class Object:
         need(1, 5, "bpf_object__token_fd")
         return libbpf.bpf_object__token_fd(object)
 
-    cdef int run(self, bint preparing) except -1:
+    cdef int run(self, bint preparing, int threads) except -1:
         """Prepare or load."""
         cdef Handle handle = self.handle
         cdef str operation = "prepare" if preparing else "load"
+        cdef Parallel parallel = None
         cdef Call call
         cdef int code
         handle.acquire(operation)
         try:
+            if threads > 1:
+                parallel = divide(handle, self.source, self.options, threads)
             begin_load(handle, operation, preparing)
             enter(&call, <PyObject *>handle)
             call.verbose = handle.verbose
-            with nogil:
-                code = load_object(handle.ptr, &call, preparing)
-            leave(&call)
+            if parallel is None:
+                with nogil:
+                    code = load_object(handle.ptr, &call, preparing)
+                leave(&call)
+            else:
+                code = parallel.load(&call)
             conclude_load(handle, &call, code, preparing)
         finally:
             handle.release()
@@ -148,16 +156,19 @@ cdef class Object:
         Needs libbpf 1.6. Source: bpf_object__prepare().
         """
         need(1, 6, "bpf_object__prepare")
-        self.run(True)
+        self.run(True, 1)
 
-    def load(self):
+    def load(self, *, threads=None):
         """Load all programs that have autoload into the kernel: state LOADED.
+
+        With ``threads`` (a number) that many verify programs at the same time; see docs/threads.md. What comes of it is the
+        same; NotSupported or StateError if that cannot be so: struct_ops maps, arenas, prepared objects.
 
         Raises VerifierError with the whole log if the verifier rejects one, what a handler's prepare_load raised, or
         BpfError; the object is FAILED then, see reopen(). The GIL is released; signals are handled right after the
         call, or in Python callbacks. Source: bpf_object__load().
         """
-        self.run(False)
+        self.run(False, 1 if threads is None else thread_count(threads))
 
     def reopen(self):
         """Open the same source anew, with the same options and handlers; the way on from FAILED."""

@@ -11,7 +11,8 @@ cdef struct Job:
     const char *path                # or NULL,
     const unsigned char *data       # and then the bytes are here
     size_t size
-    unsigned char *own              # what was read of the path, until the open
+    unsigned char *own              # what was read of the path, until the open,
+    unsigned long long checksum     # and by which it is known again
     libbpf.bpf_object *object       # what open gave; the handle takes it over
     int code                        # 0 or -errno
     char problem[256]               # what is wrong with the file, where libbpf was not asked

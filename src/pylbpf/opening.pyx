@@ -8,7 +8,7 @@ from cpython.bytes cimport PyBytes_AS_STRING
 cimport cython
 from libc.errno cimport EINTR, EINVAL, EISDIR, ENOMEM, errno
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memset, strcpy
+from libc.string cimport memcpy, memset, strcpy
 from posix.fcntl cimport O_CLOEXEC, O_NONBLOCK, O_RDONLY, open as open_fd
 from posix.signal cimport SIG_SETMASK, sigset_t
 from posix.stat cimport S_ISDIR, S_ISREG, fstat, struct_stat
@@ -71,10 +71,26 @@ cdef void read_file(Job *job) noexcept nogil:
     job.data = job.own = data
 
 
+cdef unsigned long long checksum_of(const unsigned char *data, size_t size) noexcept nogil:
+    """Two files that differ differ in this, but for those that somebody made so."""
+    cdef unsigned long long sum = size
+    cdef unsigned long long word
+    cdef size_t at = 0
+    while at < size:
+        word = 0
+        memcpy(&word, data + at, min(size - at, sizeof(word)))
+        sum = (sum ^ word) * <unsigned long long>0x9e3779b97f4a7c15
+        sum ^= sum >> 29
+        at += sizeof(word)
+    return sum
+
+
 cdef void read_job(Job *job) noexcept nogil:
     """The first C part: the bytes, found to be sound, or job.code."""
     if job.path != NULL:
         read_file(job)
+        if job.code == 0:
+            job.checksum = checksum_of(job.data, job.size)
     if job.code == 0:
         job.code = check_object(job.data, job.size, job.problem, sizeof(job.problem))
 
@@ -173,6 +189,7 @@ cdef class Request:
         if job.object != NULL:
             handle.ptr = job.object
             handle.phase = OPEN
+            handle.checksum = job.checksum
             return finish(&job.call, 0, None, None)
         handle.phase = CLOSED
         handle.guard = handle.table = None

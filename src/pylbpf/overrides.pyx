@@ -86,6 +86,13 @@ cdef void leave_gate(Handle handle) noexcept nogil:
     unlock_gate()
 
 
+cdef void start_pointing() noexcept nogil:
+    """Keep libbpf's array as it is until stop_pointing()."""
+    enter_gate()
+    pylbpf_change(&_pointed_to, 1)
+    unlock_gate()
+
+
 cdef void lock_writers() noexcept:
     with nogil:
         PyThread_acquire_lock(_writers, WAIT_LOCK)
@@ -214,6 +221,17 @@ cdef void stop_pointing() noexcept nogil:
     pylbpf_change(&_pointed_to, -1)
 
 
+cdef bint overridden(const char *section) except -1:
+    """Whether an override in libbpf's array stands before a section now."""
+    cdef Physical physical
+    cdef const char *pattern
+    for physical in _physicals.values():
+        pattern = physical.pattern
+        if match(pattern, section):
+            return True
+    return False
+
+
 cdef bint ask_libbpf(bytes section, int *program_type, int *attach_type) except -1:
     """Whether the libbpf that runs knows a section by itself, and what as: it may be newer than our table.
 
@@ -222,13 +240,9 @@ cdef bint ask_libbpf(bytes section, int *program_type, int *attach_type) except 
     cdef uapi.bpf_prog_type type = <uapi.bpf_prog_type>0
     cdef uapi.bpf_attach_type expected = <uapi.bpf_attach_type>0
     cdef const char *name = section
-    cdef const char *pattern
-    cdef Physical physical
     cdef Call call
-    for physical in _physicals.values():
-        pattern = physical.pattern
-        if match(pattern, name):
-            return False
+    if overridden(name):
+        return False
     enter(&call, NULL)
     with nogil:
         enter_gate()

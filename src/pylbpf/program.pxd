@@ -4,6 +4,7 @@ from .handle cimport Handle
 
 
 cdef class Program(Attachable):
+    cdef bint enter(self, str operation) except -1
     cdef bint change(self, int phases, str what) except -1
     cdef int done(self, bint locked, int code, str what) except -1
 

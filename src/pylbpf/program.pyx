@@ -62,10 +62,10 @@ cdef class Program(Attachable):
 
     def __eq__(self, other):
         # Memory is used again: of a closed object the pointer alone says nothing.
-        return isinstance(other, Program) and self.ptr == (<Program>other).ptr and self.handle is (<Program>other).handle
+        return isinstance(other, Program) and self.own == (<Program>other).own and self.handle is (<Program>other).handle
 
     def __hash__(self):
-        return hash(<size_t>self.ptr)
+        return hash(<size_t>self.own)
 
     def __str__(self):
         return f"program '{self.name}'"
@@ -75,10 +75,23 @@ cdef class Program(Attachable):
             return "<Program: closed>"
         return f"<Program: {self.name}, section '{self.section}', {self.type.name}>"
 
+    cdef bint enter(self, str operation) except -1:
+        """Lock the object; true if it must be released. Callbacks are in already; if several threads load, each has only
+        the program that it was called for."""
+        cdef Handle handle = self.handle
+        if handle.parallel and handle.inside():
+            handle.check_alive()
+            if handle.preparation(self.own) == NULL:
+                raise StateError(_errno.EBUSY, "several threads load the object: a callback has only its own program",
+                                 operation, str(self))
+            return False
+        return handle.enter(operation)
+
     cdef bint change(self, int phases, str what) except -1:
         """Lock the object for a setter; true if it must be released."""
-        cdef bint locked = self.handle.enter(f"set {what} of")
+        cdef bint locked = self.enter(f"set {what} of")
         try:
+            self.live()
             self.handle.require(phases, f"set {what} of {self} in")
         except BaseException:
             if locked:
@@ -133,16 +146,20 @@ cdef class Program(Attachable):
         if number >= 1 << 16:
             raise ValueError(f"{type!r} is not a program type")
         cdef bint locked = self.change(BEFORE_LOAD, "type")
-        record = handle.record_of(self.ptr)
+        record = handle.record_of(self.own)
         if record != NULL and not drop_handler and record.override and <int>number != <int>libbpf.bpf_program__type(self.ptr):
             if locked:
                 handle.release()
             raise ValueError(f"{self} is bound to an override of a built-in section, which a new type would drop; "
                              f"give the handler this program_type, or pass drop_handler=True")
+        if <int>number != <int>libbpf.bpf_program__type(self.ptr):
+            if handle.retyped is None:
+                handle.retyped = set()
+            handle.retyped.add(self.name)
         code = libbpf.bpf_program__set_type(self.ptr, <uapi.bpf_prog_type>number)
         if drop_handler and code == 0:
             for at in range(handle.bound):
-                if handle.bindings[at].program == self.ptr:
+                if handle.bindings[at].program == self.own:
                     handle.bindings[at].record = NULL
         self.done(locked, code, "type")
 
@@ -174,7 +191,7 @@ cdef class Program(Attachable):
     @property
     def autoload(self):
         """Whether load() loads it; set it before prepare(). Source: bpf_program__autoload()."""
-        return libbpf.bpf_program__autoload(self.live())
+        return libbpf.bpf_program__autoload(self.live()) or self.handle.stand_of(self.own) != NULL
 
     @autoload.setter
     def autoload(self, bint value):
@@ -248,7 +265,7 @@ cdef class Program(Attachable):
     def handler(self):
         """The handler that the program was bound to when it was opened, or None."""
         self.live()
-        cdef const Record *record = self.handle.record_of(self.ptr)
+        cdef const Record *record = self.handle.record_of(self.own)
         return None if record == NULL or record.handler == NULL else <object>record.handler
 
     def set_attach_target(self, name, *, prog_fd=0):
@@ -264,11 +281,16 @@ cdef class Program(Attachable):
         cdef Call call
         cdef int code
         cdef bint locked = self.change(BEFORE_LOAD, "attach target")
+        cdef libbpf.bpf_program *program = self.ptr
         if fd and not isinstance(prog_fd, int):
             keep(self.handle, prog_fd)
         enter(&call, <PyObject *>self.handle)
         with nogil:
-            code = libbpf.bpf_program__set_attach_target(self.ptr, fd, c_name)
+            code = libbpf.bpf_program__set_attach_target(program, fd, c_name)
+        if code == 0:
+            if self.handle.targets is None:
+                self.handle.targets = {}
+            self.handle.targets[self.name] = raw, fd
         if locked:
             self.handle.release()
         finish(&call, code, f"set attach target {name} of", self)
@@ -281,17 +303,21 @@ cdef class Program(Attachable):
     @property
     def insns(self):
         """The instructions as an Insns view, without a copy: see there for how long it is good."""
-        return view_insns(self.handle, self.live(), False)
+        return view_insns(self.handle, self.live(), None)
 
     def view_insns(self, *, bint writable=False):
         """The instructions as an Insns view; ``writable=True`` only inside this program's prepare_load callback.
 
         A writable view ends with the callback: keeping a buffer of it is a BufferError.
         """
-        self.live()
-        if writable and self.handle.preparing != self.ptr:
+        cdef libbpf.bpf_program *program = self.live()
+        cdef Call *call
+        if not writable:
+            return view_insns(self.handle, program, None)
+        call = self.handle.preparation(self.own)
+        if call == NULL:
             raise StateError(_errno.EINVAL, "instructions are writable only inside prepare_load", "view_insns", str(self))
-        return view_insns(self.handle, self.ptr, writable)
+        return view_insns(self.handle, program, <list>call.loan)
 
     def disassemble(self):
         """The instructions as text, one a line, as the kernel's verifier writes them."""
@@ -309,6 +335,7 @@ cdef class Program(Attachable):
         cdef uapi.bpf_insn *block
         cdef Py_ssize_t size
         cdef Call call
+        cdef Call *preparation
         cdef int code
         cdef size_t before
         cdef bint locked
@@ -318,9 +345,11 @@ cdef class Program(Attachable):
         size = len(plain)
         if size % 8 or not 1 <= size // 8 <= MAX_INSNS:
             raise ValueError(f"{size} bytes are not 1 to {MAX_INSNS:,} instructions of 8 bytes")
-        locked = handle.enter("set instructions of")
+        locked = self.enter("set instructions of")
         try:
-            if handle.preparing != self.ptr:
+            self.live()
+            preparation = handle.preparation(self.own)
+            if preparation == NULL:
                 if handle.loading:
                     raise StateError(_errno.EBUSY, "prepare_load may replace the instructions of its own program only",
                                      "set instructions of", str(self))
@@ -341,11 +370,11 @@ cdef class Program(Attachable):
         code = libbpf.bpf_program__set_insns(self.ptr, block, size // 8)
         free(block)
         handle.moves += 1
-        if code == 0 and handle.preparing == self.ptr and before != <size_t>(size // 8):
-            handle.opts.func_info = NULL
-            handle.opts.func_info_cnt = handle.opts.func_info_rec_size = 0
-            handle.opts.line_info = NULL
-            handle.opts.line_info_cnt = handle.opts.line_info_rec_size = 0
+        if code == 0 and preparation != NULL and before != <size_t>(size // 8):
+            preparation.opts.func_info = NULL
+            preparation.opts.func_info_cnt = preparation.opts.func_info_rec_size = 0
+            preparation.opts.line_info = NULL
+            preparation.opts.line_info_cnt = preparation.opts.line_info_rec_size = 0
         if locked:
             handle.release()
         finish(&call, code, "set instructions of", self)
@@ -358,7 +387,7 @@ cdef class Program(Attachable):
         cdef unsigned int count, at
         cdef FuncInfo item
         cdef libbpf.bpf_program *program = self.live()
-        self.handle.settle()
+        self.handle.settle(program)
         enter(&call, NULL)
         count = libbpf.bpf_program__func_info_cnt(program)
         info = libbpf.bpf_program__func_info(program)
@@ -379,7 +408,7 @@ cdef class Program(Attachable):
         cdef unsigned int count, at
         cdef LineInfo item
         cdef libbpf.bpf_program *program = self.live()
-        self.handle.settle()
+        self.handle.settle(program)
         enter(&call, NULL)
         count = libbpf.bpf_program__line_info_cnt(program)
         info = libbpf.bpf_program__line_info(program)
@@ -403,7 +432,7 @@ cdef class Program(Attachable):
         cdef bint locked = self.handle.enter("unload")
         try:
             self.handle.require(1 << LOADED, "unload")
-            libbpf.bpf_program__unload(self.ptr)
+            libbpf.bpf_program__unload(self.live())
         finally:
             if locked:
                 self.handle.release()
@@ -415,9 +444,10 @@ cdef class Program(Attachable):
         """
         cdef Call call
         cdef int fd
-        cdef bint locked = self.handle.enter("clone")
+        cdef bint locked = self.enter("clone")
         try:
             self.handle.require(1 << PREPARED, f"clone {self} of")
+            self.live()
             enter(&call, <PyObject *>self.handle)
             with nogil:
                 fd = libbpf.bpf_program__clone(self.ptr, NULL)
@@ -438,5 +468,5 @@ cdef int keep(Handle handle, object thing) except -1:
 cdef Program make_program(Handle handle, libbpf.bpf_program *ptr):
     cdef Program program = Program.__new__(Program)
     program.handle = handle
-    program.ptr = ptr
+    program.own = program.ptr = ptr
     return program

@@ -12,7 +12,7 @@ from libc.errno cimport EBUSY, EINVAL, ENOMEM, EOPNOTSUPP
 from libc.string cimport strlen
 
 from .c cimport bpf, libbpf, uapi
-from .call cimport Call, add_line, count, current, keep_error, let_signals_through, statistics
+from .call cimport Call, Stand, add_line, count, current, keep_error, let_signals_through, statistics
 from .handle cimport Handle, OPENING, PASS, Record
 from .insns cimport Insns
 from .link cimport Link
@@ -140,6 +140,8 @@ cdef int setup_program(Handle handle, libbpf.bpf_program *program, bint overridi
     cdef const Record *record = NULL
     cdef int routed = <int>libbpf.bpf_program__type(program)
     cdef int code
+    if call.part:
+        return 0                # declare_again() follows
     if handle.phase != OPENING:
         return builtin_setup(program) if overriding else 0
     if overriding:
@@ -162,6 +164,7 @@ cdef int setup_program(Handle handle, libbpf.bpf_program *program, bint overridi
         else:
             count(&statistics().setup)
             code = errno_of(code)
+            handle.bindings[handle.bound - 1].native = True
     if code == 0 and record.python_setup:
         count(&statistics().setup)
         let_signals_through(call, True)
@@ -172,6 +175,14 @@ cdef int setup_program(Handle handle, libbpf.bpf_program *program, bint overridi
         add_line(call, LOST_HOOK, strlen(LOST_HOOK))
         return -EBUSY
     return code
+
+
+cdef int declare_again(libbpf.bpf_program *program, const Record *record) noexcept nogil:
+    """Do to a program of a part what open did to the object's own, short of what setup callbacks did. In other sections
+    than overridden ones that shows in what libbpf tells of the program."""
+    if record == NULL or not record.override:
+        return 0
+    return builtin_setup(program) if record == &_untouched else declare(program, record, True)
 
 
 # The handle is kept by whoever made the call; Cython has no borrowed references without the GIL.
@@ -195,22 +206,39 @@ cdef int on_setup(libbpf.bpf_program *program, long cookie) noexcept nogil:
 
 # Right before BPF_PROG_LOAD
 
-cdef int prepare_in_python(Handle handle, libbpf.bpf_program *ptr, bpf.bpf_prog_load_opts *opts,
-                           const Record *record, Call *call) noexcept with gil:
+cdef libbpf.bpf_program *own_of(const Call *call, libbpf.bpf_program *program) noexcept nogil:
+    """The object's own program; what libbpf loads may be the one of a part, which stands for it."""
+    cdef size_t low = 0
+    cdef size_t high = call.stand_count
+    cdef size_t middle
+    while low < high:
+        middle = (low + high) // 2
+        if call.stands[middle].part < program:
+            low = middle + 1
+        else:
+            high = middle
+    return call.stands[low].own if low < call.stand_count and call.stands[low].part == program else program
+
+
+cdef int prepare_in_python(Handle handle, libbpf.bpf_program *own, libbpf.bpf_program *ptr,
+                           bpf.bpf_prog_load_opts *opts, const Record *record, Call *call) noexcept with gil:
     cdef object handler = <object>record.handler
     cdef Program program
     cdef LoadOpts view
     cdef Insns lent
+    cdef list loan = []
     cdef bint failed = False
     count(&statistics().gil_acquired)
     if _finalizing:
         return -ECANCELED
     try:
-        program = make_program(handle, ptr)
+        program = make_program(handle, own)
         view = make_load_opts(handle, opts)
-        handle.preparing = ptr
-        handle.opts = opts
-        handle.writable = None
+        call.preparing = own
+        call.prepared = ptr
+        call.opts = opts
+        call.loan = <PyObject *>loan
+        handle.preparing += 1
         try:
             nothing(handler.prepare_load(program, view), "prepare_load")
         except BaseException as error:
@@ -218,15 +246,17 @@ cdef int prepare_in_python(Handle handle, libbpf.bpf_program *ptr, bpf.bpf_prog_
             failed = True
         finally:
             view.ptr = NULL
-            handle.preparing = NULL
-            handle.opts = NULL
-            writable, handle.writable = handle.writable, None
-        for lent in writable or ():
+            call.preparing = call.prepared = NULL
+            call.opts = NULL
+            call.loan = NULL
+            handle.preparing -= 1
+        for lent in loan:
             try:
                 lent.revoke()
             except BufferError as error:
                 keep_error(call, annotate(error, "prepare_load", program, handler))
                 failed = True
+        loan.clear()        # they hold it, too
     except BaseException as error:
         keep_error(call, error)
         failed = True
@@ -235,7 +265,8 @@ cdef int prepare_in_python(Handle handle, libbpf.bpf_program *ptr, bpf.bpf_prog_
 
 cdef int prepare_program(Handle handle, libbpf.bpf_program *program, bpf.bpf_prog_load_opts *opts, bint overriding,
                          Call *call) noexcept nogil:
-    cdef const Record *record = handle.record_of(program)
+    cdef libbpf.bpf_program *own = own_of(call, program)
+    cdef const Record *record = handle.record_of(own)
     cdef int type = 0
     cdef int attach_type = 0
     cdef int code = 0
@@ -255,7 +286,7 @@ cdef int prepare_program(Handle handle, libbpf.bpf_program *program, bpf.bpf_pro
     if code == 0 and record.python_prepare_load:
         count(&statistics().prepare_load)
         let_signals_through(call, True)
-        code = prepare_in_python(handle, program, opts, record, call)
+        code = prepare_in_python(handle, own, program, opts, record, call)
         let_signals_through(call, False)
     return code
 
@@ -306,7 +337,7 @@ cdef object attach_in_python(const Record *record, Handle handle, object program
     cdef libbpf.bpf_program *attaching = handle.attaching
     cdef list made = []
     handle.made = made
-    handle.attaching = (<Program>program).ptr
+    handle.attaching = (<Program>program).own
     pylbpf_callbacks += 1
     count(&statistics().attach)
     try:
