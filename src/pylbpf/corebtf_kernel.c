@@ -84,26 +84,27 @@ static int write_all(int fd, const char *data, size_t size)
 	return 0;
 }
 
-/* Whether the path leads to the file: there may be no /proc, or not ours. */
-static int check_path(struct pylbpf_memory *memory)
+static int is_same(const struct pylbpf_memory *memory, const struct stat *status)
 {
-	struct stat there, here;
-	int fd;
+	return status->st_dev == memory->device && status->st_ino == memory->inode;
+}
 
-	if (fstat(memory->fd, &here))
+/* Whether the path leads to the file: there may be no /proc, or not ours. */
+static int check_path(const struct pylbpf_memory *memory)
+{
+	struct stat status;
+	int fd = open(memory->path, O_RDONLY | O_CLOEXEC), error;
+
+	if (fd < 0)
 		return -errno;
-	memory->device = here.st_dev;
-	memory->inode = here.st_ino;
-	snprintf(memory->path, sizeof(memory->path), "/proc/self/fd/%d", memory->fd);
-	if ((fd = open(memory->path, O_RDONLY | O_CLOEXEC)) < 0)
-		return -errno;
-	int error = fstat(fd, &there) ? -errno : 0;
+	error = fstat(fd, &status) ? -errno : is_same(memory, &status) ? 0 : -EBADF;
 	close(fd);
-	return error ? error : there.st_dev == here.st_dev && there.st_ino == here.st_ino ? 0 : -EBADF;
+	return error;
 }
 
 int pylbpf_memory_open(struct pylbpf_memory *memory, const void *data, size_t size)
 {
+	struct stat status = {0};
 	int error, fd = memfd_create("pylbpf-btf", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
 
 	memory->fd = -1;
@@ -116,8 +117,11 @@ int pylbpf_memory_open(struct pylbpf_memory *memory, const void *data, size_t si
 	}
 	if (fd < 0)
 		return -errno;
+	error = fstat(fd, &status) ? -errno : write_all(fd, data, size);
 	memory->fd = fd;
-	error = write_all(fd, data, size);
+	memory->device = status.st_dev;
+	memory->inode = status.st_ino;
+	snprintf(memory->path, sizeof(memory->path), "/proc/self/fd/%d", fd);
 	if (!error)
 		error = check_path(memory);
 	if (error)
@@ -132,8 +136,7 @@ void pylbpf_memory_close(struct pylbpf_memory *memory)
 {
 	struct stat status;
 
-	if (memory->fd >= 0 && !fstat(memory->fd, &status) && status.st_dev == memory->device &&
-	    status.st_ino == memory->inode)
+	if (memory->fd >= 0 && !fstat(memory->fd, &status) && is_same(memory, &status))
 		close(memory->fd);
 	memory->fd = -1;
 }

@@ -4,13 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LONGEST = 4096 };              /* bytes of a name that can matter: nobody asks for one so long */
+
 struct pylbpf_essence pylbpf_essence(const char *text)
 {
 	struct pylbpf_essence essence = {.text = text};
 	uint32_t hash = 2166136261u, before = 0, start = 0, run = 0, i;
 
 	/* As libbpf's bpf_core_essential_name_len(): exactly three underscores, with something else on both sides. */
-	for (i = 0; text[i]; i++) {
+	for (i = 0; text[i] && i < LONGEST; i++) {
 		if (text[i] == '_') {
 			if (!run++)
 				start = i, before = hash;

@@ -91,11 +91,6 @@ static const char *name_of(const struct object *o, const Elf64_Shdr *s)
 	return s->sh_name < o->names_size ? o->names + s->sh_name : "";
 }
 
-static bool starts(const char *text, const char *prefix)
-{
-	return strncmp(text, prefix, strlen(prefix)) == 0;
-}
-
 /* What stands at the beginning of a map's life: symbols in the section, or the section itself. */
 static bool holds_maps(const char *name)
 {
@@ -105,7 +100,14 @@ static bool holds_maps(const char *name)
 
 static bool is_map(const char *name)
 {
-	return starts(name, ".data") || starts(name, ".rodata") || starts(name, ".bss");
+	static const char *const prefixes[] = {".data", ".rodata", ".bss"};
+
+	for (int i = 0; i < 3; i++) {
+		size_t length = strlen(prefixes[i]);
+		if (strncmp(name, prefixes[i], length) == 0 && (!name[length] || name[length] == '.'))
+			return true;
+	}
+	return false;
 }
 
 static bool is_code(const Elf64_Shdr *s)
@@ -136,15 +138,19 @@ static void count_symbols(const struct object *o, const Elf64_Shdr *table, struc
 /* Counts, and finds BTF: of several sections of one name libbpf takes the last, and so do we. */
 static void read_sections(const struct object *o, struct pylbpf_scan *scan, struct part *btf, struct part *ext)
 {
+	bool counted = false;
+
 	for (size_t i = 1; i < o->count; i++) {
 		Elf64_Shdr s = section(o, i);
 		const char *name = name_of(o, &s);
 
-		if (is_code(&s))
+		if (is_code(&s)) {
 			scan->insns += s.sh_size / INSN;
-		else if (s.sh_type == SHT_SYMTAB)
+		} else if (s.sh_type == SHT_SYMTAB && !counted) {
 			count_symbols(o, &s, scan);
-		else if (strcmp(name, ".BTF") == 0)
+			counted = true;
+		}
+		if (strcmp(name, ".BTF") == 0)
 			*btf = s.sh_type == SHT_PROGBITS ? (struct part){o->data + s.sh_offset, s.sh_size} : (struct part){0};
 		else if (strcmp(name, ".BTF.ext") == 0)
 			*ext = s.sh_type == SHT_PROGBITS ? (struct part){o->data + s.sh_offset, s.sh_size} : (struct part){0};

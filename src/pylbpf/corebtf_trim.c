@@ -8,6 +8,7 @@
  *   pointer there, whatever it points to, so it becomes a pointer to void;
  *   what it is compared by, see __bpf_core_types_are_compat(): this looks through typedefs, pointers, arrays and
  *   prototypes, and then at the kind only. Structs and enums met there are kept as empty ones without a name.
+ * All integers are kept, they are few.
  * Nothing without one of the names becomes a candidate: either it has no name, or its name is not one of them.
  */
 #include "corebtf_trim.h"
@@ -45,6 +46,7 @@ struct trim {
 	uint32_t string_count, string_mask;
 	struct buffer body, text;     /* header and types; strings */
 	const uint8_t *head;          /* of the original */
+	size_t limit;                 /* a part of it can become larger than the whole, by strings that overlap, but not much */
 	int error;
 };
 
@@ -74,6 +76,53 @@ static void want(struct trim *t, uint32_t id, uint32_t how)
 	t->visits[t->left++] = (struct visit){id, how};
 }
 
+/* What a type is in the end, or its elements are; void if the chain is too long for libbpf. */
+static const uint8_t *base_of(const struct pylbpf_types *types, uint32_t id, int elements)
+{
+	for (int steps = 0; steps < MAX_CHAIN; steps++) {
+		const uint8_t *type = pylbpf_type(types, id);
+		enum pylbpf_kind kind = pylbpf_kind(type);
+
+		if (kind == PYLBPF_ARRAY && elements)
+			id = pylbpf_u32(type + 12);
+		else if (pylbpf_is_modifier(kind))
+			id = pylbpf_u32(type + 8);
+		else
+			return type;
+	}
+	return pylbpf_type(types, 0);
+}
+
+static int has_size(const struct pylbpf_types *types, uint32_t id)
+{
+	enum pylbpf_kind kind = pylbpf_kind(base_of(types, id, 1));
+	return kind != PYLBPF_VOID && kind != PYLBPF_FWD && kind != PYLBPF_FUNC_PROTO;
+}
+
+/* libbpf divides by the size of a bit field's type, whatever stands in this place. */
+static void check_bit_field(struct trim *t, uint32_t id)
+{
+	const uint8_t *type = base_of(&t->types, id, 0);
+	enum pylbpf_kind kind = pylbpf_kind_class(pylbpf_kind(type));
+
+	if ((kind != PYLBPF_INT && kind != PYLBPF_ENUM) || !pylbpf_u32(type + 8))
+		t->error = -EINVAL;
+}
+
+static void want_members(struct trim *t, const uint8_t *type)
+{
+	const uint8_t *item = type + PYLBPF_TYPE;
+	int bit_fields = pylbpf_u32(type + 4) >> 31;
+
+	if (pylbpf_u32(type + 8) > INT32_MAX) /* libbpf would take the size for an error */
+		t->error = -EINVAL;
+	for (uint32_t i = 0; i < pylbpf_items(type); i++, item += 12) {
+		want(t, pylbpf_u32(item + 4), INSIDE);
+		if (bit_fields && pylbpf_u32(item + 8) >> 24)
+			check_bit_field(t, pylbpf_u32(item + 4));
+	}
+}
+
 static void follow(struct trim *t, struct visit visit)
 {
 	const uint8_t *type = pylbpf_type(&t->types, visit.id), *item = type + PYLBPF_TYPE;
@@ -84,8 +133,7 @@ static void follow(struct trim *t, struct visit visit)
 		break;
 	case PYLBPF_STRUCT: case PYLBPF_UNION:
 		if (visit.how & INSIDE)
-			for (uint32_t i = 0; i < pylbpf_items(type); i++)
-				want(t, pylbpf_u32(item + 12 * i + 4), INSIDE);
+			want_members(t, type);
 		break;
 	case PYLBPF_ARRAY:
 		want(t, pylbpf_u32(item), visit.how);
@@ -110,22 +158,6 @@ static void follow(struct trim *t, struct visit visit)
 	}
 }
 
-static int has_size(const struct pylbpf_types *types, uint32_t id)
-{
-	for (int steps = 0; steps < MAX_CHAIN; steps++) {
-		const uint8_t *type = pylbpf_type(types, id);
-		enum pylbpf_kind kind = pylbpf_kind(type);
-
-		if (kind == PYLBPF_ARRAY)
-			id = pylbpf_u32(type + 12);
-		else if (pylbpf_is_modifier(kind))
-			id = pylbpf_u32(type + 8);
-		else
-			return kind != PYLBPF_VOID && kind != PYLBPF_FWD && kind != PYLBPF_FUNC_PROTO;
-	}
-	return 0;
-}
-
 static void find_candidates(struct trim *t, struct pylbpf_names *names)
 {
 	for (uint32_t i = 0; i < names->count; i++)
@@ -135,6 +167,8 @@ static void find_candidates(struct trim *t, struct pylbpf_names *names)
 		enum pylbpf_kind kind = pylbpf_kind(type);
 		uint32_t name = pylbpf_u32(type);
 
+		if (kind == PYLBPF_INT) /* the size of pointers is that of the first one named long, or ours: see btf_ptr_sz() */
+			want(t, id, INSIDE);
 		if (!name || !pylbpf_is_root(kind))
 			continue;
 		struct pylbpf_essence essence = pylbpf_essence(pylbpf_string(&t->types, name));
@@ -154,9 +188,9 @@ static uint8_t *reserve(struct trim *t, struct buffer *buffer, size_t size)
 {
 	if (buffer->room - buffer->size < size) {
 		size_t room = 2 * (buffer->size + size) + 4096;
-		uint8_t *data = room > INT32_MAX ? NULL : realloc(buffer->data, room);
+		uint8_t *data = room > t->limit ? NULL : realloc(buffer->data, room);
 		if (!data) {
-			t->error = -ENOMEM;
+			t->error = room > t->limit ? -EINVAL : -ENOMEM;
 			return NULL;
 		}
 		buffer->data = data;
@@ -334,7 +368,7 @@ static void put_all(struct trim *t)
 
 int pylbpf_trim(const uint8_t *data, size_t size, struct pylbpf_names *names, uint8_t **result, size_t *result_size)
 {
-	struct trim t = {.head = data};
+	struct trim t = {.head = data, .limit = 8 * size + 16384};
 
 	*result = NULL;
 	*result_size = 0;
