@@ -4,6 +4,7 @@ from cpython.object cimport PyObject
 from .c cimport libbpf
 from .call cimport Call
 from .handle cimport Handle, Record
+from .link cimport Link
 
 
 cdef struct Attempt:
@@ -34,7 +35,7 @@ cdef class Attaching:
     cdef dict several           # attempt -> links that a handler in Python made
     cdef dict raised            # attempt -> exception of Python
     cdef readonly list links
-    cdef readonly list owned    # those of them that belong to an object, as pairs of a Handle and a Link
+    cdef readonly list owned    # pairs of the Handle of an object that was given, and its links
 
     cdef Attempt *add(self, Handle handle, object subject) except NULL
     cdef int add_program(self, Handle handle, libbpf.bpf_program *program, object subject) except -1
@@ -48,7 +49,7 @@ cdef class Attaching:
     cdef size_t attach_together(self, size_t at, size_t end, int threads) except? 0
     cdef size_t attach_in_order(self, size_t at, size_t end) except? 0
     cdef int attach_all(self, int threads) except -1
-    cdef object wrap(self, size_t at)
+    cdef Link wrap(self, size_t at)
     cdef object conclude(self)
     cdef int roll_back(self) except -1
     cdef object run(self, object threads, bint expedite)

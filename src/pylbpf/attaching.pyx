@@ -26,13 +26,13 @@ from .errors cimport finish
 from .expedite cimport begin_expedite, end_expedite
 from .handle cimport Handle, LOADED, Record, enter_all, release_all
 from .link cimport Link, NO_EVENT, make_link
+from .linkset cimport set_of
 from .map cimport make_map
 from .program cimport Program, make_program
 from .sections cimport ON_TRACEPOINT, ON_UPROBE, Section, find
 from .workers cimport Crew, cancel, thread_count
 
 from .errors import StateError
-from .linkset import LinkSet
 
 libbpf.pylbpf_on_missing = note_missing
 
@@ -219,7 +219,7 @@ cdef class Attaching:
     # Attaching
 
     cdef bint failed(self, size_t at):
-        return went_wrong(&self.attempts[at]) or at in self.raised
+        return went_wrong(&self.attempts[at]) or (self.attempts[at].python and at in self.raised)
 
     cdef object error(self, size_t at):
         """The exception that says why an attempt failed."""
@@ -300,7 +300,7 @@ cdef class Attaching:
 
     # What comes of it
 
-    cdef object wrap(self, size_t at):
+    cdef Link wrap(self, size_t at):
         """Make a Link, which is ours to release from now on."""
         cdef Attempt *attempt = &self.attempts[at]
         cdef Link link = make_link(attempt.link, <Handle>attempt.handle, self.subject(at), "its section")
@@ -313,26 +313,32 @@ cdef class Attaching:
         cdef Attempt *attempt
         cdef list skipped = []
         cdef list errors = []
+        cdef list owned = []
+        cdef PyObject *owner = NULL
         cdef size_t at
         for at in range(self.count):
             attempt = &self.attempts[at]
+            if attempt.owned and attempt.handle != owner:
+                owner = attempt.handle
+                owned = []
+                self.owned.append((<Handle>owner, owned))
             if self.failed(at):
                 error = self.error(at)
                 if self.rollback or not isinstance(error, Exception):
                     raise error
                 errors.append((self.subject(at), error))
-                continue
-            if attempt.link != NULL:
-                made = (self.wrap(at),)
+            elif attempt.link != NULL:
+                link = self.wrap(at)
+                if attempt.owned:
+                    owned.append(link)
             elif attempt.python and self.several.get(at):
                 made = self.several.pop(at)
                 self.links.extend(made)
+                if attempt.owned:
+                    owned.extend(made)
             else:
                 skipped.append(self.subject(at))
-                continue
-            if attempt.owned:
-                self.owned.extend([(<Handle>attempt.handle, link) for link in made])
-        return LinkSet(self.links, skipped, errors)
+        return set_of(self.links, skipped, errors)
 
     cdef int roll_back(self) except -1:
         cdef size_t at

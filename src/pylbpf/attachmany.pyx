@@ -1,7 +1,6 @@
 """attach_many()."""
 from .attaching cimport Attaching
 from .handle cimport Handle
-from .link cimport Link
 from .object cimport Object
 from .program cimport Program
 
@@ -27,7 +26,6 @@ def attach_many(items, *, threads=None, bint rollback=True, bint expedite=False,
     cdef Attaching batch = Attaching.__new__(Attaching)
     cdef Handle handle
     cdef Object owner
-    cdef Link link
     cdef set given = set()
     batch.rollback = rollback
     batch.on_progress = on_progress
@@ -43,9 +41,8 @@ def attach_many(items, *, threads=None, bint rollback=True, bint expedite=False,
         else:
             raise TypeError(f"attach_many() takes programs and objects, not {type(item).__name__}")
     links = batch.run(threads, expedite)
-    for handle, link in batch.owned:
+    for handle, owned in batch.owned:
         owner = handle.owner()
-        if owner.attached is None:
-            owner.attached = []
-        owner.attached.append(link)
+        owner.forget_closed()
+        owner.attached += owned
     return links

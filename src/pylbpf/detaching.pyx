@@ -45,6 +45,7 @@ cdef long long now() noexcept nogil:
 
 cdef struct Release:
     # One link. What is called here belongs to nobody else any more.
+    PyObject *link          # borrowed
     libbpf.bpf_link *ptr
     int event               # to be held, or NO_EVENT
     int held                # its duplicate
@@ -82,7 +83,7 @@ cdef class Detaching(Crew):
 
     cdef Release *releases
     cdef size_t count, sleepers
-    cdef list links             # in the same order
+    cdef list links             # keeps them
     cdef list entered           # objects whose locks are held: links of USDT and struct_ops share something with theirs
     cdef object on_progress
     cdef list failures          # exceptions, in order
@@ -92,7 +93,6 @@ cdef class Detaching(Crew):
     cdef size_t hidden_count
 
     def __cinit__(self):
-        self.links = []
         self.entered = []
         self.failures = []
 
@@ -110,6 +110,7 @@ cdef class Detaching(Crew):
         cdef list sleepers = []
         cdef list sharing = []
         cdef bint hiding = False
+        self.links = links
         for link in links:
             if link.generation != fork_generation():
                 link.release("close")
@@ -137,17 +138,18 @@ cdef class Detaching(Crew):
 
     cdef int take_one(self, Link link) except -1:
         cdef Release *each = &self.releases[self.count]
-        try:
-            link.wait_idle("close")
-        except StateError as error:
-            self.failures.append(error)
-            return 0
+        if link.worker:
+            try:
+                link.wait_idle("close")
+            except StateError as error:
+                self.failures.append(error)
+                return 0
         if link.ptr == NULL:        # another thread was faster
             return 0
-        self.links.append(link)
+        each.link = <PyObject *>link
         each.event = each.held = NO_EVENT
         # A program that hangs on the event without a link would go on firing while that is held.
-        if link.kind == PLAIN_LINK and link.event != libbpf.bpf_link__fd(link.ptr):
+        if link.event >= 0 and link.kind == PLAIN_LINK and link.event != libbpf.bpf_link__fd(link.ptr):
             each.event = link.event
         each.ptr = link.ptr
         link.ptr = NULL
@@ -257,7 +259,7 @@ cdef class Detaching(Crew):
             if each.code < 0 or each.call.error != NULL:
                 each.call.outer = current()     # it was entered on another thread
                 try:
-                    finish(&each.call, each.code, "close", self.links[at])
+                    finish(&each.call, each.code, "close", <object>each.link)
                 except BaseException as error:
                     self.failures.append(error)
         if self.failures:

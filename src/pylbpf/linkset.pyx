@@ -63,6 +63,9 @@ class LinkSet(_Sequence):
             return LinkSet(self._links[index])
         return self._links[index]
 
+    def __iter__(self):
+        return iter(self._links)
+
     def __repr__(self):
         failed = f", {len(self.errors)} failed" if self.errors else ""
         return f"<LinkSet: {len(self)} links, {len(self.skipped)} programs skipped{failed}>"
@@ -85,6 +88,16 @@ class LinkSet(_Sequence):
         self._closing = max(self._closing, number)
         if wait:
             wait_closed(self._closing)
+
+
+cdef object set_of(list links, list skipped, list errors):
+    """A LinkSet of what is known to be links."""
+    made = LinkSet.__new__(LinkSet)
+    made._links = tuple(links)
+    made.skipped = tuple(skipped)
+    made.errors = tuple(errors)
+    made._closing = 0
+    return made
 
 
 def detach_many(links, *, threads=None, wait=True, expedite=False, on_progress=None):

@@ -10,6 +10,7 @@ cdef class Object:
     cdef object __weakref__
 
     cdef int run(self, bint preparing, int threads) except -1
+    cdef int forget_closed(self) except -1
     cdef int close_all(self) except -1
     cdef int free_all(self) except -1
 

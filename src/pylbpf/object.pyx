@@ -12,7 +12,7 @@ from .c cimport libbpf
 from .call cimport Call, enter, leave, note_missing
 from .errors cimport finish, need
 from .handle cimport CLOSED, Handle, LOADED, OPEN, PREPARED, fork_generation
-from .link cimport close_links
+from .link cimport Link, close_links
 from .opening cimport Request, begin_load, conclude_load, load_object, open_job, read_job
 from .parallel cimport Parallel, divide
 from .paths cimport number_of
@@ -183,10 +183,14 @@ cdef class Object:
         """
         from .attaching import attach_object    # what few programs need is not part of every import
         links = attach_object(self.handle)
-        if self.attached is None:
-            self.attached = []
+        self.forget_closed()
         self.attached += links
         return links
+
+    cdef int forget_closed(self) except -1:
+        cdef Link link
+        self.attached = [link for link in self.attached or () if link.ptr != NULL]
+        return 0
 
     def ring_buffer(self, map, callback=None):
         """Open a RingBuffer on one of the object's maps, given by name or as a Map."""
