@@ -111,9 +111,7 @@ def race(request: pytest.FixtureRequest, benchmark: Any) -> Callable[..., list[r
 
 
 def pytest_report_header() -> list[str]:
-    lines = [f"{key}: {value}" for key, value in machine.describe().items()]
-    absent = peer_others.missing()
-    return [*lines, f"not compared with, because not installed: {absent}"] if absent else lines
+    return [f"{key}: {value}" for key, value in machine.describe().items()]
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -123,12 +121,17 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 150)
     console.print(table(RESULTS))
+    if absent := peer_others.missing():
+        console.print(f"Not compared with: {absent}", markup=False)
     if config.stash.get(CHANGES, None) is not None:
         console.print(compare.table(config.stash[CHANGES], f"Compared with {config.getoption('compare')}"))
     folder = BUILD / ("smoke" if config.getoption("smoke") else time.strftime("%Y%m%d-%H%M%S"))
     folder.mkdir(parents=True, exist_ok=True)
     kept = {"machine": machine.describe(), "results": [dataclasses.asdict(result) for result in RESULTS]}
     (folder / "results.json").write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    if config.getoption("smoke"):
+        changes = compare.compare(compare.load(folder / "results.json"), RESULTS)
+        console.print(compare.table(changes, "Compared with itself"))
     charts = chart.write(RESULTS, folder)
     terminalreporter.write_line(f"written: {folder}/results.json and {len(charts)} charts")
 
@@ -162,7 +165,8 @@ def table(results: Sequence[racing.Result]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="CPU time per item, or wall time where it says so. Ratio: of the minima, and the middle half of the rounds")
+    table = Table(title="CPU time per item, or wall time where it says so. Ratio: of the minima, and the middle half of"
+                        " the rounds")
     for column in ("benchmark", "what", "who"):
         table.add_column(column)
     for column in ("min", "median", "ratio", "rounds' ratios", "target", ""):

@@ -7,19 +7,32 @@ from pathlib import Path
 from time import thread_time_ns as now
 from typing import Any, Callable, Sequence
 
-# Reported at the beginning of a run: a peer that is missing must not pass for one that was beaten.
+# Said under the table: a peer that takes no part must not pass for one that was beaten.
 PEERS = {"pylibbpf": "pip install pylibbpf", "bcc": "the distribution's python3-bpfcc, and the kernel's headers"}
+UNUSABLE: dict[str, str] = {}  # installed, but
 
 
 def missing() -> str:
-    return ", ".join(f"{name} ({how})" for name, how in PEERS.items() if importlib.util.find_spec(name) is None)
+    """Who takes no part, and why."""
+    absent = {name: f"not installed: {how}" for name, how in PEERS.items() if importlib.util.find_spec(name) is None}
+    return ", ".join(f"{name} ({why})" for name, why in {**absent, **UNUSABLE}.items())
+
+
+def imported(name: str) -> Any:
+    """The module, or None."""
+    if importlib.util.find_spec(name) is None:
+        return None
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        UNUSABLE[name] = f"cannot be imported: {error}"
+        return None
 
 
 def map_elements(path: Path, name: str, n: int) -> dict[str, Callable[[], dict[str, int]]]:
     """Contestants for the elements of a hash map with numbers of 8 bytes as keys and values."""
     contestants = {}
-    if importlib.util.find_spec("pylibbpf"):
-        binding = importlib.import_module("pylibbpf")
+    if binding := imported("pylibbpf"):
         opened = binding.BpfObject(str(path))
         opened.load()
         numbers = opened[name]
@@ -28,11 +41,11 @@ def map_elements(path: Path, name: str, n: int) -> dict[str, Callable[[], dict[s
             return elements(numbers.update, numbers.lookup, numbers.delete_elem, range(n))
 
         contestants["pylibbpf"] = by_pylibbpf
-    if importlib.util.find_spec("bcc"):
+    if bcc := imported("bcc"):
         try:
-            table = importlib.import_module("bcc").BPF(text=f"BPF_HASH({name}, u64, u64, 65536);")[name]
+            table = bcc.BPF(text=f"BPF_HASH({name}, u64, u64, 65536);")[name]
         except Exception as error:  # it compiles at run time, for which it wants the kernel's headers
-            print(f"bcc is installed but cannot compile: {error}")
+            UNUSABLE["bcc"] = f"cannot compile: {error}"
             return contestants
         keys = [table.Key(number) for number in range(n)]
         contestants["bcc"] = lambda: elements(

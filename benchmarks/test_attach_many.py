@@ -1,7 +1,7 @@
 """How long does it take to attach many programs, until none of them fires any more, and until all is released?
 
-Wall time per link, of a loop in C and of attach_many() and LinkSet.close(). C's loop has only one end: nothing fires any
-more when all is released. That pylbpf's close(wait=False) keeps its word is checked: it returns, the machine goes on
+Wall time per link, of a loop in C and of attach_many() and LinkSet.close(). C's loop has only one end:
+nothing fires any more when all is released. That pylbpf's close(wait=False) keeps its word is checked: it returns, the machine goes on
 with what made the programs fire, and their counters stand still. Network links go to interfaces of a namespace of the
 benchmark's own, with `expedite=True` for pylbpf; a loop in C has no such thing.
 """

@@ -1,7 +1,8 @@
 """What does it take to open and load many objects, against a loop in C that takes one after the other?
 
 Wall time per object. CO-RE objects as tools are, each with fields of several kernel structs, two maps and globals; and
-small ones of two programs without CO-RE, where next to nothing can be shared. All stay loaded until the end, when they are closed.
+small ones of two programs without CO-RE, where next to nothing can be shared. All stay loaded until the
+end, when they are closed.
 """
 import corpus
 import kernel

@@ -82,11 +82,13 @@ print(*chart.write(results, Path(sys.argv[1])), sep="\\n")
 def test_charts_show_each_bar_and_target(tmp_path):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     group = results([1500, 1600], "open many", ratios={"pylbpf": 1.03}) + results([90000, 91000], "other/one")
+    group += results([1200, 1300], "open many[2-file]")
     paths = charts(group, tmp_path)
     assert [path.name for path in paths] == ["open-many.svg", "other-one.svg"]
     for path, label in zip(paths, ("1.5", "90")):
         texts = ["".join(node.itertext()) for node in xml.parse(path).iter("{http://www.w3.org/2000/svg}text")]
         assert label in texts and any("pylbpf" in text for text in texts), texts
+        assert ("2-file  it  pylbpf" in texts) == (path == paths[0])  # a parameter is no group of its own
     assert charts([result for result in group if result.ratio is None], tmp_path) == []
     again = charts(group, tmp_path / "again")
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
