@@ -83,7 +83,7 @@ def of_program(program: pylbpf.Program, names: dict[int, str]) -> dict[str, Any]
         seen["insns"] = instructions(program, names)
         info, ids = prog_info(program.fd)
         seen["maps"] = sorted(names[number] for number in ids)
-        for name in ("type", "jited_prog_len", "xlated_prog_len", "name", "ifindex", "gpl_compatible", "nr_func_info",
+        for name in ("type", "xlated_prog_len", "name", "ifindex", "gpl_compatible", "nr_func_info",
                      "nr_line_info", "verified_insns", "attach_btf_id", "attach_btf_obj_id"):
             seen[f"kernel's {name}"] = getattr(info, name)
         # The tag is of the instructions without descriptors.
@@ -94,12 +94,17 @@ def of_program(program: pylbpf.Program, names: dict[int, str]) -> dict[str, Any]
     return seen
 
 
+def without_addresses(data: bytes) -> bytes:
+    """The kernel shows the ends of an empty list in a value."""
+    return re.sub(rb"[\x00-\xff]{4}[\x80-\xff][\x80-\xff]\xff\xff", bytes(8), data)
+
+
 def elements(map: pylbpf.Map) -> Any:
     if map.type.name in ("ARRAY", "HASH") and map.fd >= 0:
         found = {}
         key = map.next_key()
         while key is not None:
-            found[key] = map.lookup(key)
+            found[key] = without_addresses(map.lookup(key) or b"")
             key = map.next_key(key)
         return found
     if map.type.name == "PROG_ARRAY":
@@ -159,3 +164,12 @@ def in_kernel() -> int:
         with contextlib.suppress(OSError):
             count += os.readlink(f"/proc/self/fd/{number}") in ("anon_inode:bpf-map", "anon_inode:bpf-prog")
     return count
+
+
+def differences(one: Any, other: Any, where: str = "") -> list[str]:
+    """What two of these differ in, for people; nothing if they are equal."""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return [line for key in one for line in differences(one[key], other[key], f"{where}[{key!r}]")]
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return [line for at, (a, b) in enumerate(zip(one, other)) for line in differences(a, b, f"{where}[{at}]")]
+    return [] if one == other else [f"{where}: {one!r} != {other!r}"]
