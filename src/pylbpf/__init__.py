@@ -45,12 +45,13 @@ _LATER = {
                      "UpdateFlags"), "enums"),
     "load_many": "batch", "LoadReport": "report", "LoadResult": "report", "trimmed_btf": "corebtf",
     "attach_many": "attachmany", "detach_many": "linkset", "LinkSet": "linkset", "expedited": "expedite",
+    "Descriptors": "descriptors",
     **dict.fromkeys(("verify_many", "VerifyReport", "VerifyResult", "VerifyComparison", "VerifyChange"), "verify"),
 }
 
 __all__ = [
     "open", "Object", "State", "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "Map", "Btf", "Link", "LinkSet",
-    "RingBuffer", "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
+    "Descriptors", "RingBuffer", "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
     "section_info", "SectionInfo", "handler_stats", "HandlerStats", "load_many", "LoadReport", "LoadResult",
     "attach_many", "detach_many", "expedited",
     "verify_many", "VerifyReport", "VerifyResult", "VerifyComparison", "VerifyChange",

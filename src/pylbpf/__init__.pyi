@@ -7,6 +7,7 @@ from .batch import load_many as load_many
 from .btf import Btf as Btf
 from .corebtf import trimmed_btf as trimmed_btf
 from .expedite import expedited as expedited
+from .descriptors import Descriptors as Descriptors
 from .enums import AttachType as AttachType
 from .enums import LinkType as LinkType
 from .enums import LogLevel as LogLevel
@@ -57,7 +58,7 @@ from .verify.report import VerifyResult as VerifyResult
 
 __all__ = [
     "open", "Object", "State", "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "Map", "Btf", "Link", "LinkSet",
-    "RingBuffer", "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
+    "Descriptors", "RingBuffer", "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
     "section_info", "SectionInfo", "handler_stats", "HandlerStats", "load_many", "LoadReport", "LoadResult",
     "attach_many", "detach_many", "expedited",
     "verify_many", "VerifyReport", "VerifyResult", "VerifyComparison", "VerifyChange",

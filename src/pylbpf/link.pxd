@@ -34,3 +34,4 @@ cdef Link make_link(libbpf.bpf_link *ptr, Handle handle, object subject, object 
 cdef int close_links(Handle handle) except -1
 cdef unsigned int program_on_event(int link) noexcept
 cdef dict programs_of_events()
+cdef list free_links(Handle handle)

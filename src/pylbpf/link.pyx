@@ -315,3 +315,21 @@ cdef int close_links(Handle handle) except -1:
     if failure is not None:
         raise failure
     return 0
+
+
+cdef list free_links(Handle handle):
+    """The links of an object, in the order in which they were made; StateError if some need the object."""
+    cdef list links = []
+    cdef list bound = []
+    cdef Link link
+    for reference in list((handle.links or {}).values()):
+        link = reference()
+        if link is not None and link.ptr != NULL:
+            links.append(link)
+            # USDT links are in the object's books; those of maps without BPF_F_LINK are known by the map's descriptor.
+            if link.kind == USDT_LINK or link.hook == "struct_ops":
+                bound.append(link.name)
+    if bound:
+        raise StateError(_errno.EBUSY, f"these links need the object, close them before: {', '.join(bound)}",
+                         "detach descriptors of", handle.name)
+    return links

@@ -31,6 +31,7 @@ cdef int _level = -1        # up to which level the listener wants lines; -1: th
 cdef const char *PREFIX = b"libbpf: "
 cdef const char *LOG_BEGIN = b"-- BEGIN PROG LOAD LOG --\n"
 cdef const char *LOG_END = b"-- END PROG LOAD LOG --"
+cdef const char *OTHER_TYPES = b"Error loading .BTF into kernel"
 
 
 cdef bint take_verdict(Call *call, const char *line, bint rejected) noexcept nogil:
@@ -85,6 +86,8 @@ cdef int print_line(libbpf.libbpf_print_level level, const char *format, libbpf.
     cdef int kept_errno = errno
     if not (listening or verdict or (keeping and level == libbpf.LIBBPF_WARN)):
         return 0
+    if call != NULL and call.part and strstr(format, OTHER_TYPES) != NULL:
+        return 0                # as it should be: they are there already
     va_copy(again, arguments)
     length = vsnprintf(small, sizeof(small), format, arguments)
     if length >= <int>sizeof(small):

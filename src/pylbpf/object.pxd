@@ -11,6 +11,7 @@ cdef class Object:
 
     cdef int run(self, bint preparing, int threads) except -1
     cdef int forget_closed(self) except -1
+    cdef int check_idle(self, str operation) except -1
     cdef int close_all(self) except -1
     cdef int free_all(self) except -1
 

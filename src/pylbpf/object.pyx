@@ -6,13 +6,14 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 cimport cython
 
+from .attach cimport duplicate_fd
 from .btf cimport make_btf
 from .c cimport btf as c_btf
 from .c cimport libbpf
 from .call cimport Call, enter, leave, note_missing
 from .errors cimport finish, need
 from .handle cimport CLOSED, Handle, LOADED, OPEN, PREPARED, fork_generation
-from .link cimport Link, close_links
+from .link cimport Link, close_links, free_links
 from .opening cimport Request, begin_load, conclude_load, load_object, open_job, read_job
 from .parallel cimport Parallel, divide
 from .paths cimport number_of
@@ -197,6 +198,59 @@ cdef class Object:
         from .ringbuf import RingBuffer
         return RingBuffer(self.maps[map] if isinstance(map, str) else map, callback)
 
+    def detach_fds(self):
+        """Keep descriptors of programs and maps, and the links; close the rest. Return them as Descriptors.
+
+        What libbpf keeps of the file after a load, instructions, names and types, is freed: the object is CLOSED, and so
+        are its ring buffers. StateError if there are links that need the object (USDT, struct_ops), or before load;
+        BufferError while views of instructions are in use.
+        """
+        from .descriptors import make_descriptors
+        from .linkset import LinkSet
+        cdef Handle handle = self.handle
+        cdef libbpf.bpf_program *program
+        cdef libbpf.bpf_map *map
+        cdef list links
+        cdef int fd
+        kept = make_descriptors(handle.name)
+        self.check_idle("detach descriptors of")
+        handle.acquire("detach descriptors of")
+        try:
+            handle.require(1 << LOADED, "detach descriptors of")
+            handle.check_views("detach descriptors of")
+            links = free_links(handle)
+            program = libbpf.bpf_object__next_program(handle.ptr, NULL)
+            while program != NULL:
+                fd = libbpf.bpf_program__fd(handle.target(program))
+                name = libbpf.bpf_program__name(program).decode("utf-8", "surrogateescape")
+                if fd >= 0 and name not in kept._programs:
+                    kept._programs[name] = duplicate_fd(fd)
+                program = libbpf.bpf_object__next_program(handle.ptr, program)
+            map = libbpf.bpf_object__next_map(handle.ptr, NULL)
+            while map != NULL:
+                name = libbpf.bpf_map__name(map).decode("utf-8", "surrogateescape")
+                if libbpf.bpf_map__autocreate(map) and name not in kept._maps:
+                    kept._maps[name] = duplicate_fd(libbpf.bpf_map__fd(map))
+                map = libbpf.bpf_object__next_map(handle.ptr, map)
+            kept._links = LinkSet(links)
+            for link in links:
+                del handle.links[id(link)]
+            self.attached = None
+        except BaseException:
+            kept.close()
+            raise
+        finally:
+            handle.release()
+        self.close()
+        return kept
+
+    cdef int check_idle(self, str operation) except -1:
+        """Raise inside a callback of one of the object's ring buffers."""
+        for ring in [reference() for reference in (self.handle.rings or {}).values()]:
+            if ring is not None:
+                ring._check_outside(operation)
+        return 0
+
     def close(self):
         """Destroy links, close ring buffers, unload programs, free maps; a second time does nothing.
 
@@ -208,9 +262,7 @@ cdef class Object:
             return
         handle.check_views("close")
         if handle.generation == fork_generation():
-            for ring in [reference() for reference in (handle.rings or {}).values()]:
-                if ring is not None:
-                    ring._check_outside("close")
+            self.check_idle("close")
             self.close_all()
         else:
             self.free_all()
