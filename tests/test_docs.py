@@ -76,6 +76,8 @@ def without() -> dict[str, object]:
         "perf_event": lambda: kernel.no_bpf() or kernel.no_perf_event(),
         "uprobe": lambda: kernel.no_uprobe(),
         "bpffs": kernel.no_bpf,
+        "expedite": lambda: kernel.no_bpf() or (
+            "" if os.access("/sys/kernel/rcu_expedited", os.W_OK) else "rcu_expedited: cannot be written"),
         "cffi": lambda: kernel.no_bpf() or no_module("cffi"),
         "numba": lambda: no_module("numba"),
         "cython": lambda: kernel.no_bpf() or no_module("Cython") or no_compiler(),
