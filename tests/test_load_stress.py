@@ -120,5 +120,7 @@ print(sorted(seen))
         pytest.skip("sanitizers: they need an address space without limit")
     done = subprocess.run([sys.executable, "-c", script, *map(str, paths)], text=True, env=environment,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if "thread-local data" in done.stderr:
+        pytest.skip("C library: ends the process when a new thread finds no memory for variables of libraries")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "loaded" in done.stdout
