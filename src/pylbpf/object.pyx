@@ -203,7 +203,7 @@ cdef class Object:
 
         What libbpf keeps of the file after a load, instructions, names and types, is freed: the object is CLOSED, and so
         are its ring buffers. StateError if there are links that need the object (USDT, struct_ops), or before load;
-        BufferError while views of instructions are in use.
+        BufferError while views of instructions are in use. Source: bpf_program__fd(), bpf_map__fd().
         """
         from .descriptors import make_descriptors
         from .linkset import LinkSet
