@@ -162,8 +162,8 @@ cdef class Object:
     def load(self, *, threads=None):
         """Load all programs that have autoload into the kernel: state LOADED.
 
-        With ``threads`` (a number) that many verify programs at the same time; see docs/threads.md. What comes of it is the
-        same; NotSupported or StateError if that cannot be so: struct_ops maps, arenas, prepared objects.
+        With ``threads`` (a number) that many verify programs at the same time, see the page "Many at once". The result
+        is the same; NotSupported or StateError if that cannot be so: struct_ops maps, arenas, prepared objects.
 
         Raises VerifierError with the whole log if the verifier rejects one, what a handler's prepare_load raised, or
         BpfError; the object is FAILED then, see reopen(). The GIL is released; signals are handled right after the
