@@ -373,7 +373,7 @@ def test_every_method_of_the_main_classes_was_tried():
     without_arguments = {
         "attach", "close", "load", "prepare", "reopen", "destroy", "detach", "disconnect", "unpin", "fileno", "keys",
         "items", "unload", "clone", "disassemble", "tobytes", "attach_trace", "attach_lsm", "attach_iter",
-        "attach_struct_ops", "view_insns", "open",
+        "attach_struct_ops", "view_insns", "open", "detach_fds",
     }
     for owner, cls in (("program", pylbpf.Program), ("map", pylbpf.Map), ("link", pylbpf.Link), ("obj", pylbpf.Object),
                        ("btf", pylbpf.Btf), ("ring", pylbpf.RingBuffer)):
