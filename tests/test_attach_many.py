@@ -410,6 +410,24 @@ def test_listeners_hear_why_a_tracepoint_was_not_found():
     assert "task/there_is_no_such" in heard[0][1] and "No such file" in heard[0][1]
 
 
+def test_a_listener_that_calls_the_object_does_not_wait_for_itself(before):
+    raised = []
+
+    def listener(level, line):
+        try:
+            obj.attach()
+        except pylbpf.StateError as error:
+            raised.append(error)
+
+    with opened(HIT, *[MISSING] * 8, name="listening") as obj:
+        earlier = pylbpf.set_print(listener, pylbpf.LogLevel.WARN)
+        try:
+            pylbpf.attach_many([obj], rollback=False).close()
+        finally:
+            pylbpf.set_print(earlier)
+    assert len(raised) == 8
+
+
 @pytest.mark.parametrize("category, name, number", [
     ("task", "x" * 5000, errno.E2BIG), ("..", "nothing", errno.ENOENT), ("task", "task_rename/format", errno.ENOENT),
 ])

@@ -21,7 +21,7 @@ cdef struct Attempt:
     int code
     libbpf.bpf_link *link
     int event
-    Call call
+    Call *said                  # what libbpf had to tell, or NULL
     int *cancelled              # to be set if it fails, or NULL
 
 

@@ -20,13 +20,14 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from .attach cimport attach_one
 from .c cimport libbpf
-from .call cimport Call, clear, current, enter, leave, note_missing
+from .call cimport Call, clear, enter, keep_call, leave, note_missing
 from .detaching cimport detach
-from .errors cimport finish
+from .errors cimport finish_kept
 from .expedite cimport begin_expedite, end_expedite
 from .handle cimport Handle, LOADED, Record, enter_all, release_all
 from .link cimport Link, NO_EVENT, make_link
 from .linkset cimport set_of
+from .log cimport listening
 from .map cimport make_map
 from .program cimport Program, make_program
 from .sections cimport ON_TRACEPOINT, ON_UPROBE, Section, find
@@ -58,17 +59,19 @@ cdef long long now() noexcept nogil:
 
 
 cdef bint went_wrong(const Attempt *attempt) noexcept nogil:
-    return attempt.code < 0 or attempt.call.error != NULL
+    return attempt.code < 0 or (attempt.said != NULL and attempt.said.error != NULL)
 
 
 cdef void attempt_one(Attempt *attempt) noexcept nogil:
+    cdef Call call
     attempt.tried = True
-    enter(&attempt.call, attempt.handle)
+    enter(&call, attempt.handle)
     attempt.code = attach_one(attempt.target, attempt.record, &attempt.link, &attempt.event)
-    if attempt.code == -EOPNOTSUPP and attempt.record == NULL and attempt.call.length == 0:
+    if attempt.code == -EOPNOTSUPP and attempt.record == NULL and call.length == 0:
         # libbpf says nothing about a section without automatic attach; of failures it does.
         attempt.code = 0
-    leave(&attempt.call)
+    leave(&call)
+    attempt.said = keep_call(&call)
     if attempt.cancelled != NULL and went_wrong(attempt):
         cancel(attempt.cancelled)
 
@@ -127,7 +130,9 @@ cdef class Attaching:
     def __dealloc__(self):
         cdef size_t at
         for at in range(self.count):
-            clear(&self.attempts[at].call)
+            if self.attempts[at].said != NULL:
+                clear(self.attempts[at].said)
+                free(self.attempts[at].said)
             if self.attempts[at].link != NULL:      # there was no memory to roll it back
                 libbpf.bpf_link__destroy(self.attempts[at].link)
         free(self.attempts)
@@ -226,9 +231,8 @@ cdef class Attaching:
         cdef Attempt *attempt = &self.attempts[at]
         if at in self.raised:
             return self.raised[at]
-        attempt.call.outer = current()      # it may have been entered on another thread
         try:
-            finish(&attempt.call, attempt.code, "attach", self.subject(at))
+            finish_kept(attempt.said, attempt.code, "attach", self.subject(at))
         except BaseException as error:
             return error
 
@@ -363,6 +367,8 @@ cdef class Attaching:
         entered = enter_all(handles, "attach")
         try:
             self.gather()
+            if listening():
+                most = 1        # a listener on another thread would wait for the locks if it called the objects
             if expedite:
                 begin_expedite()
             try:

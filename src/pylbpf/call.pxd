@@ -55,6 +55,7 @@ cdef void let_signals_through(Call *call, bint through) noexcept nogil
 cdef Call *current() noexcept nogil
 cdef void enter(Call *call, PyObject *handle) noexcept nogil
 cdef void leave(Call *call) noexcept nogil
+cdef Call *keep_call(const Call *call) noexcept nogil
 cdef Stats *statistics() noexcept nogil
 cdef void count(long *counter) noexcept nogil
 cdef void clear_text(Call *call) noexcept nogil

@@ -62,6 +62,17 @@ cdef void leave(Call *call) noexcept nogil:
     pylbpf_current_call = call.outer
 
 
+cdef Call *keep_call(const Call *call) noexcept nogil:
+    """A copy of a call that was left, to be cleared and freed; NULL if it has nothing to tell."""
+    cdef Call *kept
+    if call.lines == NULL and call.verdicts == NULL and call.error == NULL and call.missing == NULL:
+        return NULL
+    kept = <Call *>malloc(sizeof(Call))
+    if kept != NULL:
+        kept[0] = call[0]
+    return kept
+
+
 cdef Stats _stats
 
 

@@ -15,9 +15,9 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport access, F_OK
 
 from .c cimport libbpf
-from .call cimport Call, clear, current, enter, leave
+from .call cimport Call, clear, enter, keep_call, leave
 from .closer cimport close_later, wait_closed
-from .errors cimport finish
+from .errors cimport finish_kept
 from .expedite cimport begin_expedite, end_expedite
 from .handle cimport Handle, enter_all, fork_generation, release_all
 from .link cimport HIDDEN_EVENT, Link, NO_EVENT, PLAIN_LINK, USDT_LINK, program_on_event, programs_of_events
@@ -50,16 +50,18 @@ cdef struct Release:
     int event               # to be held, or NO_EVENT
     int held                # its duplicate
     int code
-    Call call
+    Call *said              # what libbpf had to tell, or NULL
 
 
 cdef void release(Release *each) noexcept nogil:
-    enter(&each.call, NULL)
+    cdef Call call
+    enter(&call, NULL)
     # Without a descriptor to spare it takes a little longer.
     each.held = fcntl(each.event, F_DUPFD_CLOEXEC, <int>3) if each.event >= 0 else NO_EVENT
     each.code = libbpf.bpf_link__destroy(each.ptr)
     each.ptr = NULL
-    leave(&each.call)
+    leave(&call)
+    each.said = keep_call(&call)
 
 
 cdef void release_item(void *context, size_t item) noexcept nogil:
@@ -99,7 +101,9 @@ cdef class Detaching(Crew):
     def __dealloc__(self):
         cdef size_t at
         for at in range(self.count):
-            clear(&self.releases[at].call)
+            if self.releases[at].said != NULL:
+                clear(self.releases[at].said)
+                free(self.releases[at].said)
         free(self.releases)
         free(self.hidden)
 
@@ -256,10 +260,9 @@ cdef class Detaching(Crew):
         cdef size_t at
         for at in range(self.count):
             each = &self.releases[at]
-            if each.code < 0 or each.call.error != NULL:
-                each.call.outer = current()     # it was entered on another thread
+            if each.code < 0 or (each.said != NULL and each.said.error != NULL):
                 try:
-                    finish(&each.call, each.code, "close", <object>each.link)
+                    finish_kept(each.said, each.code, "close", <object>each.link)
                 except BaseException as error:
                     self.failures.append(error)
         if self.failures:

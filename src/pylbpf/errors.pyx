@@ -5,7 +5,7 @@ import os as _os
 from cpython.object cimport PyObject
 
 from .c cimport libbpf
-from .call cimport Call, Verdict, clear, leave
+from .call cimport Call, Verdict, clear, current, enter, leave
 
 cdef enum:
     LIBBPF_ERRNO_START = 4000
@@ -159,3 +159,12 @@ cdef int finish(Call *call, long code, str operation, object subject) except -1:
         return raise_failure(call, code, operation, subject)
     finally:
         clear(call)
+
+
+cdef int finish_kept(Call *kept, long code, str operation, object subject) except -1:
+    cdef Call silent
+    if kept == NULL:
+        enter(&silent, NULL)
+        return finish(&silent, code, operation, subject)
+    kept.outer = current()      # it may have been entered on another thread
+    return finish(kept, code, operation, subject)

@@ -134,6 +134,10 @@ cdef void warn(const char *line) noexcept nogil:
     (&errno)[0] = kept_errno
 
 
+cdef bint listening() noexcept nogil:
+    return _level >= 0
+
+
 def _finish():
     global _level, _listener
     cdef int waited = 0
