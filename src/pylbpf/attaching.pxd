@@ -41,6 +41,7 @@ cdef class Attaching:
     cdef int add_program(self, Handle handle, libbpf.bpf_program *program, object subject) except -1
     cdef int add_object(self, Handle handle) except -1
     cdef int gather(self) except -1
+    cdef int check_twice(self) except -1
     cdef object subject(self, size_t at)
     cdef bint failed(self, size_t at)
     cdef object error(self, size_t at)

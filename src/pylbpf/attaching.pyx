@@ -194,8 +194,6 @@ cdef class Attaching:
     cdef int gather(self) except -1:
         """Find out what there is to do; whatever is wrong with an item is told before anything is attached."""
         cdef Program program
-        cdef set programs
-        cdef size_t at
         for item in self.items:
             if isinstance(item, Handle):
                 (<Handle>item).require(1 << LOADED, "attach")
@@ -207,13 +205,24 @@ cdef class Attaching:
                     raise StateError(_errno.EINVAL, "the program was not loaded: autoload is off, or it was unloaded",
                                      "attach", str(program))
                 self.add_program(program.handle, program.ptr, program)
-        if len(self.items) > 1:
-            programs = set()
-            for at in range(self.count):
-                if self.attempts[at].program != NULL:
-                    if <size_t>self.attempts[at].program in programs:
-                        raise ValueError(f"{self.subject(at)} of {<Handle>self.attempts[at].handle} is given twice")
-                    programs.add(<size_t>self.attempts[at].program)
+        self.check_twice()
+        return 0
+
+    cdef int check_twice(self) except -1:
+        cdef set programs
+        cdef size_t at
+        # As a rule these are the programs of an object in its order, which are in the order of their addresses, too.
+        for at in range(1, self.count):
+            if self.attempts[at].program <= self.attempts[at - 1].program:
+                break
+        else:
+            return 0
+        programs = set()
+        for at in range(self.count):
+            if self.attempts[at].program != NULL:
+                if <size_t>self.attempts[at].program in programs:
+                    raise ValueError(f"{self.subject(at)} of {<Handle>self.attempts[at].handle} is given twice")
+                programs.add(<size_t>self.attempts[at].program)
         return 0
 
     cdef object subject(self, size_t at):
@@ -356,14 +365,18 @@ cdef class Attaching:
     cdef object run(self, object threads, bint expedite):
         """Attach all; return a LinkSet. What is raised is raised when no link is left."""
         cdef int most = THREADS if threads is None else min(THREADS, thread_count(threads))
-        cdef list handles = [item if isinstance(item, Handle) else (<Program>item).handle for item in self.items]
+        cdef list handles = []
         cdef list entered
         cdef Handle handle
-        for handle in handles:
-            handle.check_alive()
+        cdef Handle last = None
         for item in self.items:
-            if isinstance(item, Handle) and (<Handle>item).holder == PyThread_get_thread_ident():
-                (<Handle>item).acquire("attach")        # which says that this is a callback
+            handle = item if isinstance(item, Handle) else (<Program>item).handle
+            if handle is not last:
+                handle.check_alive()
+                handles.append(handle)
+                last = handle
+            if handle is item and handle.holder == PyThread_get_thread_ident():
+                handle.acquire("attach")        # which says that this is a callback
         entered = enter_all(handles, "attach")
         try:
             self.gather()
