@@ -12,6 +12,7 @@ import kernel
 import loaded
 import objects
 import pylbpf
+import usdt
 from handling import HIT, value
 
 bpf = pytest.mark.bpf
@@ -106,19 +107,40 @@ def test_not_while_views_are_in_use(bpf_object):
 
 
 @bpf
+def test_links_that_need_the_object(requires_uprobe):
+    with pylbpf.open(usdt.build(1)) as obj:
+        obj.load()
+        with obj.attach() as links:
+            with pytest.raises(pylbpf.StateError, match="need the object, close them before: program"):
+                obj.detach_fds()
+            assert not links[0].closed
+        with obj.detach_fds() as kept:
+            assert kept.programs
+
+
+@bpf
 def test_no_descriptor_is_lost_when_there_are_too_few(bpf_object):
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = []
     with pylbpf.open(bpf_object("parts")) as obj:
         obj.load()
-        before = os.listdir("/proc/self/fd")
+        before = loaded.in_kernel()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, limit[1]))
         try:
-            free = [number for number in range(len(before) + 10) if str(number) not in before]
-            resource.setrlimit(resource.RLIMIT_NOFILE, (free[4], limit[1]))
+            with pytest.raises(OSError, match="Too many open files"):
+                while True:
+                    taken.append(os.open("/dev/null", os.O_RDONLY))
+            for _ in range(5):
+                os.close(taken.pop())
             with pytest.raises(pylbpf.BpfError, match="Too many open files"):
                 obj.detach_fds()
+            for _ in range(5):
+                taken.append(os.open("/dev/null", os.O_RDONLY))
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limit)
-        assert os.listdir("/proc/self/fd") == before and obj.state == pylbpf.State.LOADED
+            for fd in taken:
+                os.close(fd)
+        assert loaded.in_kernel() == before and obj.state == pylbpf.State.LOADED
 
 
 @bpf

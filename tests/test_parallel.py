@@ -17,6 +17,7 @@ import kernel
 import loaded
 import objects
 import pylbpf
+import usdt
 from handling import HIT, RAW, Recorder, compile_c, registered, rest, value
 from pylbpf import ProgramType, State
 
@@ -325,6 +326,19 @@ def test_autocreate_off():
         obj.maps["values"].autocreate = False
 
     assert not same(path, change=change)["maps"][0]["exists"]
+
+
+@bpf
+def test_usdt(requires_uprobe):
+    path = usdt.build(3)
+    same(path)
+    for threads in (None, 3):
+        with pylbpf.open(path) as obj:
+            obj.load(threads=threads)
+            with obj.attach() as links:
+                assert len(links) == 5
+                usdt.trip(4)
+            assert [value(obj.maps["counts"], slot) for slot in range(3)] == [4, 4, 4]
 
 
 @bpf

@@ -1,6 +1,7 @@
 """One object loaded by several threads, in parts."""
 from .c cimport libbpf
 from .call cimport Call, Stand
+from .corebtf cimport SharedBtf
 from .handle cimport Handle
 from .opening cimport Request
 from .part cimport Part, Plan, Share
@@ -23,11 +24,13 @@ cdef class Parallel(Crew):
     cdef bint pointing
     cdef set reused                 # addresses of maps that are not this load's own
     cdef list kept                  # what shares point to
+    cdef SharedBtf types            # what parts are relocated against, or None for the kernel's
 
     cdef int choose(self) except -1
     cdef bint stays(self, libbpf.bpf_program *program, set slots, bint usdt) except -1
     cdef int remember(self, Share *share) except -1
     cdef size_t number(self) except? 0
+    cdef int share_types(self) except -1
     cdef int deal(self) except -1
     cdef int note_reused(self) except -1
     cdef int load(self, Call *call) except? -1

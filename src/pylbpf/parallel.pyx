@@ -16,6 +16,7 @@ from posix.unistd cimport F_OK, access, close
 
 from .c cimport libbpf
 from .call cimport Call, Stand, Verdict, add_line, clear, keep_error, leave
+from .corebtf cimport covers, free_scan, pylbpf_scan, scan, share
 from .elf cimport hide_slots, slot
 from .errors cimport fail
 from .handle cimport Binding, Handle, OPEN, PREPARED
@@ -98,6 +99,8 @@ cdef Parallel divide(Handle handle, object source, dict options, int threads):
         return None
     parallel.deal()
     parallel.note_reused()
+    if options["btf_custom_path"] is None:
+        parallel.share_types()
     return parallel
 
 
@@ -298,6 +301,21 @@ cdef class Parallel(Crew):
         self.null = open_fd(b"/dev/null", O_RDWR | O_CLOEXEC)
         if self.null < 0:
             fail(errno, "open", "/dev/null")
+        return 0
+
+    cdef int share_types(self) except -1:
+        """Spare each part the reading of all the kernel's types, if a few of them do."""
+        cdef Job *job = &self.request.job
+        cdef pylbpf_scan found
+        with nogil:
+            scan(job.data, job.size, &found)
+        try:
+            if found.relocations and found.plain == NULL:
+                self.types = share(&found.names)
+                if self.types is not None and covers(self.types, &found):
+                    job.opts.btf_custom_path = self.types.path
+        finally:
+            free_scan(&found)
         return 0
 
     # The load
