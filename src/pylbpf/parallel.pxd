@@ -21,6 +21,7 @@ cdef class Parallel(Crew):
     cdef libbpf.bpf_object **objects
     cdef int threads
     cdef int null                   # a descriptor for empty()
+    cdef bint dear                  # to open a part costs milliseconds
     cdef bint pointing
     cdef set reused                 # addresses of maps that are not this load's own
     cdef list kept                  # what shares point to
@@ -29,6 +30,7 @@ cdef class Parallel(Crew):
     cdef int choose(self) except -1
     cdef bint stays(self, libbpf.bpf_program *program, set slots, bint usdt) except -1
     cdef int remember(self, Share *share) except -1
+    cdef bint types_are_read(self) except -1
     cdef size_t number(self) except? 0
     cdef int share_types(self) except -1
     cdef int deal(self) except -1

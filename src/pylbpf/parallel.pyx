@@ -10,11 +10,11 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from libc.errno cimport errno
 from libc.stdlib cimport calloc, free, malloc, qsort
-from libc.string cimport memcpy, strlen
+from libc.string cimport memcpy, strcmp, strlen
 from posix.fcntl cimport O_CLOEXEC, O_RDWR, open as open_fd
 from posix.unistd cimport F_OK, access, close
 
-from .c cimport libbpf
+from .c cimport btf, libbpf, uapi
 from .call cimport Call, Stand, Verdict, add_line, clear, keep_error, leave
 from .corebtf cimport covers, free_scan, pylbpf_scan, scan, share
 from .elf cimport hide_slots, slot
@@ -32,7 +32,8 @@ cdef extern from "<errno.h>" nogil:
     int ECANCELED
 
 cdef enum:
-    PIECES = 4              # parts for each thread: who is done early takes another one
+    PIECES = 4              # parts for each thread: who is done early takes another one,
+    MANY_SECTIONS = 128     # if opening them is cheap, as it is below so many: libbpf's time grows with the square
     # enum bpf_map_type
     STRUCT_OPS = 26
     ARENA = 33
@@ -94,13 +95,15 @@ cdef Parallel divide(Handle handle, object source, dict options, int threads):
         start_pointing()
     parallel.pointing = True
     parallel.choose()
+    if parallel.given < 2:
+        return None
+    if options["btf_custom_path"] is None:
+        parallel.share_types()
     parallel.parts = parallel.number()
     if parallel.parts < 2:
         return None
     parallel.deal()
     parallel.note_reused()
-    if options["btf_custom_path"] is None:
-        parallel.share_types()
     return parallel
 
 
@@ -168,6 +171,8 @@ cdef class Parallel(Crew):
         cdef bint usdt = libbpf.bpf_object__find_map_by_name(object, b"__bpf_usdt_specs") != NULL
         cdef set slots = set()
         cdef size_t place = 0
+        cdef size_t sections = 0
+        cdef const char *section = b""
         cdef const char *name = slot(job.data, job.size, 0)
         cdef Share *share
         while name != NULL:
@@ -180,7 +185,11 @@ cdef class Parallel(Crew):
         program = libbpf.bpf_object__next_program(object, NULL)
         while program != NULL:
             place += 1
+            if strcmp(section, libbpf.bpf_program__section_name(program)) != 0:
+                section = libbpf.bpf_program__section_name(program)
+                sections += 1
             program = libbpf.bpf_object__next_program(object, program)
+        self.dear = sections > MANY_SECTIONS or self.types_are_read()
         self.shares = <Share *>calloc(place + 1, sizeof(Share))
         if self.shares == NULL:
             raise MemoryError()
@@ -193,6 +202,7 @@ cdef class Parallel(Crew):
                 share.place = place
                 if not self.stays(program, slots, usdt):
                     share.weight = libbpf.bpf_program__insn_cnt(program) + 1
+                    self.dear = self.dear or <int>libbpf.bpf_program__type(program) in (TRACING, LSM, EXT)
                     self.remember(share)
                     self.given += 1
                 self.count += 1
@@ -233,8 +243,34 @@ cdef class Parallel(Crew):
             share.target = target
         return 0
 
+    cdef bint types_are_read(self) except -1:
+        """Whether each open reads the kernel's symbols, its configuration or all of its types."""
+        cdef btf.btf *types = libbpf.bpf_object__btf(self.handle.ptr)
+        if types == NULL:
+            return False
+        return (btf.btf__find_by_name_kind(types, b".ksyms", uapi.BTF_KIND_DATASEC) > 0 or
+                btf.btf__find_by_name_kind(types, b".kconfig", uapi.BTF_KIND_DATASEC) > 0)
+
+    cdef int share_types(self) except -1:
+        """Spare each part the reading of all the kernel's types, if a few of them do."""
+        cdef Job *job = &self.request.job
+        cdef pylbpf_scan found
+        with nogil:
+            scan(job.data, job.size, &found)
+        try:
+            if found.relocations:
+                if found.plain == NULL:
+                    self.types = share(&found.names)
+                if self.types is not None and covers(self.types, &found):
+                    job.opts.btf_custom_path = self.types.path
+                else:
+                    self.dear = True
+        finally:
+            free_scan(&found)
+        return 0
+
     cdef size_t number(self) except? 0:
-        """How many parts: several for each thread, but no more than there are descriptors for."""
+        """How many parts: one for each thread, or several; no more than there are descriptors for."""
         import resource
         cdef libbpf.bpf_map *map = libbpf.bpf_object__next_map(self.handle.ptr, NULL)
         cdef size_t maps = 0
@@ -245,7 +281,7 @@ cdef class Parallel(Crew):
         if limit == resource.RLIM_INFINITY:
             limit = 1 << 30
         spare = max(0, limit - len(_os.listdir("/proc/self/fd")) - self.count - maps - 64)
-        return min(self.given, <size_t>(self.threads * PIECES), <size_t>(spare // (maps + 4)))
+        return min(self.given, <size_t>(self.threads * (1 if self.dear else PIECES)), <size_t>(spare // (maps + 4)))
 
     cdef int deal(self) except -1:
         """Give each part about as many instructions."""
@@ -301,21 +337,6 @@ cdef class Parallel(Crew):
         self.null = open_fd(b"/dev/null", O_RDWR | O_CLOEXEC)
         if self.null < 0:
             fail(errno, "open", "/dev/null")
-        return 0
-
-    cdef int share_types(self) except -1:
-        """Spare each part the reading of all the kernel's types, if a few of them do."""
-        cdef Job *job = &self.request.job
-        cdef pylbpf_scan found
-        with nogil:
-            scan(job.data, job.size, &found)
-        try:
-            if found.relocations and found.plain == NULL:
-                self.types = share(&found.names)
-                if self.types is not None and covers(self.types, &found):
-                    job.opts.btf_custom_path = self.types.path
-        finally:
-            free_scan(&found)
         return 0
 
     # The load
