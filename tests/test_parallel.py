@@ -28,7 +28,7 @@ VERSION = pylbpf.libbpf_version()[:2]
 
 def source(*programs: str, before: str = "") -> str:
     """C of these functions, by their bodies, on a raw tracepoint: p0000, p0001, …"""
-    functions = [f'SEC("raw_tp/{HIT}") int p{number:04}(void *ctx) {{ {body} }}' for number, body in enumerate(programs)]
+    functions = [f'SEC("raw_tp/{HIT}") int p{at:04}(void *ctx) {{ {body} }}' for at, body in enumerate(programs)]
     return "\n".join([
         "#include <linux/bpf.h>", "#include <bpf/bpf_helpers.h>",
         "struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 4); __type(key, __u32); __type(value, __u64); }",
@@ -96,7 +96,12 @@ def nothing_stays():
 @bpf
 @pytest.mark.parametrize("name", sorted(path.name[: -len(".bpf.c")] for path in objects.SOURCES.glob("*.bpf.c")))
 def test_objects_of_all_sorts(bpf_object, bpffs, name):
-    path = bpf_object(name)
+    """Each with two more programs, for many have only one."""
+    text = (objects.SOURCES / f"{name}.bpf.c").read_text()
+    wish = objects.CPU.search(text)
+    more = "\n".join(f'SEC("raw_tp/{HIT}") int {extra}(void *ctx) {{ return 0; }}' for extra in ("more", "most"))
+    bpf_object(name)  # skips what this compiler cannot do
+    path = objects.build(text + more, f"{name}_and_more", cpu=wish.group(1) if wish else "v3")
     for given in (path, path.read_bytes()):
         same(given, handlers=[rest()], name="same", pin_root_path=bpffs, log_level=0)
     if not name.startswith("long_"):
@@ -121,7 +126,7 @@ def test_programs_in_parts_run_and_share_maps(bpf_object):
             obj.maps["process"].update(bytes(4), os.getpid().to_bytes(8, "little"))
             with obj.attach() as links:
                 kernel.rename_task(5)
-                assert [link.program for link in links] == [program for program in obj.programs.values() if program.fd >= 0]
+                assert [link.program for link in links] == [each for each in obj.programs.values() if each.fd >= 0]
             seen.append(([value(obj.maps["counts"], slot) for slot in range(10)], loaded.everything(obj)))
     assert seen[0] == seen[1] == seen[2]
     assert seen[0][0] == [5, 0, 10, 5, 0, 5, 3, 2, 15, 5]
@@ -245,8 +250,9 @@ def test_co_re_with_other_types(bpf_object, requires_btf, tmp_path):
 #include <bpf/bpf_core_read.h>
 struct task_struct { int pid; int tgid; } __attribute__((preserve_access_index));
 __u32 seen[3];
-SEC("tp_btf/sched_switch") int one(__u64 *ctx) { seen[0] = BPF_CORE_READ((struct task_struct *)ctx[1], tgid); return 0; }
-SEC("tp_btf/sched_switch") int two(__u64 *ctx) { seen[1] = BPF_CORE_READ((struct task_struct *)ctx[1], pid); return 0; }
+#define TASK(ctx) ((struct task_struct *)(ctx)[1])
+SEC("tp_btf/sched_switch") int one(__u64 *ctx) { seen[0] = BPF_CORE_READ(TASK(ctx), tgid); return 0; }
+SEC("tp_btf/sched_switch") int two(__u64 *ctx) { seen[1] = BPF_CORE_READ(TASK(ctx), pid); return 0; }
 SEC("raw_tp/sys_enter") int three(void *ctx) { seen[2] = bpf_core_field_offset(struct task_struct, tgid); return 0; }
 char _license[] SEC("license") = "GPL";""", "core_parts")
     types = tmp_path / "types.btf"
@@ -265,7 +271,7 @@ struct bpf_list_node { __u64 opaque[3]; } __attribute__((aligned(8)));
 struct item { __u64 value; struct bpf_list_node node; };
 extern void *bpf_obj_new_impl(__u64 type, void *meta) __ksym;
 extern void bpf_obj_drop_impl(void *item, void *meta) __ksym;
-extern int bpf_list_push_front_impl(struct bpf_list_head *head, struct bpf_list_node *node, void *meta, __u64 off) __ksym;
+extern int bpf_list_push_front_impl(struct bpf_list_head *, struct bpf_list_node *, void *meta, __u64 off) __ksym;
 struct { struct bpf_spin_lock lock; struct bpf_list_head head __contains(item, node); } queue SEC(".data.queue");
 static __always_inline int push(void)
 {
@@ -609,8 +615,8 @@ class Inside(pylbpf.ProgramHandler):
         # and no other,
         other = next(candidate for candidate in obj.programs.values() if candidate != program)
         assert other.name != program.name and other.autoload and other.section
-        for wrong in (lambda: setattr(other, "log_level", 2), lambda: other.insns.tobytes(), lambda: other.set_insns(exit),
-                      lambda: setattr(other, "type", RAW), lambda: setattr(other, "autoattach", False),
+        for wrong in (lambda: setattr(other, "log_level", 2), lambda: other.insns.tobytes(),
+                      lambda: other.set_insns(exit), lambda: setattr(other, "type", RAW), lambda: setattr(other, "autoattach", False),
                       lambda: other.set_attach_target("x"), lambda: other.view_insns(writable=True),
                       lambda: obj.load(), lambda: obj.load(threads=2), lambda: obj.attach(), lambda: obj.close(),
                       lambda: setattr(obj, "kernel_version", 7), lambda: program.attach(), lambda: program.unload(),
@@ -697,7 +703,7 @@ def test_exceptions_of_callbacks_come_out(wrong, nothing_stays):
 def test_exception_after_a_verdict(nothing_stays):
     """Of a rejected program and a callback that raises, the one that comes first in the file is reported."""
     for bad, raises, error in ((2, 5, pylbpf.VerifierError), (5, 2, ZeroDivisionError)):
-        functions = [f'SEC("mine") int p{number:04}(void *ctx) {{ {BAD if number == bad else GOOD} }}' for number in range(8)]
+        functions = [f'SEC("mine") int p{at:04}(void *ctx) {{ {BAD if at == bad else GOOD} }}' for at in range(8)]
         path = objects.build(source(before="\n".join(functions)), f"bad_{bad}_mine")
 
         class Fail(pylbpf.ProgramHandler):
@@ -807,11 +813,11 @@ def test_overrides(bpf_object, requires_btf):
         for name in ("raw_tp", "raw_tp_noisy", "xdp", "xdp_frags", "tp_btf", "iter", "tracepoint", "perf_event"):
             obj.programs[name].autoload = True
 
-    for handlers in ([Over()], [pylbpf.ProgramHandler(section="raw_tp+"), pylbpf.ProgramHandler(section="xdp+", program_flags=4)],
-                     [pylbpf.ProgramHandler(section="tp_btf+"), pylbpf.ProgramHandler(section="iter+")]):
+    declared = pylbpf.ProgramHandler
+    for handlers in ([Over()], [declared(section="raw_tp+"), declared(section="xdp+", program_flags=1)],
+                     [declared(section="tp_btf+"), declared(section="iter+")]):
         seen = same(bpf_object("override"), change=change, handlers=handlers)
         assert not seen["failure"]
-    assert sorted(set(Over().prepared)) == []
     over = Over()
     with pylbpf.open(bpf_object("override"), handlers=[over]) as obj:
         change(obj)
@@ -922,6 +928,23 @@ def test_a_listener_that_calls_the_object_is_refused():
         finally:
             pylbpf.set_print(before)
     assert refused
+
+
+@bpf
+def test_ctrl_c_in_a_listener():
+    """It comes out of a load that went well, as without threads."""
+    def listen(level, line):
+        raise KeyboardInterrupt
+
+    for threads in (None, 3):
+        with pylbpf.open(many(6, with_map=True), log_level=1) as obj:
+            before = pylbpf.set_print(listen, level=pylbpf.LogLevel.DEBUG)
+            try:
+                with pytest.raises(KeyboardInterrupt):
+                    obj.load(threads=threads)
+            finally:
+                pylbpf.set_print(before)
+            assert obj.state == State.LOADED
 
 
 # ---------------------------------------------------------------- side by side

@@ -37,14 +37,15 @@ def trip(times: int = 1) -> None:
 
 
 def build(programs: int) -> Path:
-    """As many programs on the probe, and one on another hook; each counts in its slot what came with an argument count."""
+    """As many programs on the probe, each counting in its slot how often it got the right number of arguments, and two on
+    another hook."""
     functions = [f"""SEC("usdt/{library()}:pylbpf:probe") int u{number}(struct pt_regs *ctx)
 {{ return count({number}, bpf_usdt_arg_cnt(ctx)); }}""" for number in range(programs)]
     return objects.build("\n".join([
         "#include <linux/bpf.h>", "#include <linux/ptrace.h>", "#include <stdbool.h>",
         "#include <bpf/bpf_helpers.h>", "#include <bpf/usdt.bpf.h>",
-        "struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 64); __type(key, __u32); __type(value, __u64); }",
-        'counts SEC(".maps");',
+        "struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 64); __type(key, __u32);",
+        '__type(value, __u64); } counts SEC(".maps");',
         "static __always_inline int count(__u32 slot, int arguments) {",
         "	__u64 *value = bpf_map_lookup_elem(&counts, &slot);",
         "	if (value && arguments == 0) __sync_fetch_and_add(value, 1);",

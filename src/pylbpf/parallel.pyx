@@ -426,17 +426,23 @@ cdef class Parallel(Crew):
     cdef void report(self, Call *call, Part *failed, size_t place) noexcept:
         """Bring together in one call what its parts have said, up to the failure that is reported."""
         cdef Part *own = &self.plan.parts[self.parts]
+        cdef Part *part
         cdef size_t number
         if call.verdicts != NULL:
             own.call.verdicts, own.call.last = call.verdicts, call.last
             call.verdicts = call.last = NULL
         for number in range(self.parts + 1):
-            if &self.plan.parts[number] != failed:
-                take_verdicts(call, &self.plan.parts[number], place, False)
+            part = &self.plan.parts[number]
+            if part != failed:
+                take_verdicts(call, part, place, False)
+            if part.code >= 0 and call.error == NULL:
+                # A listener's, as there was no failure.
+                call.error, part.call.error = part.call.error, NULL
         if failed == NULL:
             return
         take_verdicts(call, failed, place, True)
-        add_line(call, failed.call.lines, failed.call.length)
+        if failed.call.lines != NULL:
+            add_line(call, failed.call.lines, failed.call.length)
         if call.error == NULL:
             call.error, failed.call.error = failed.call.error, NULL
         call.missing, call.since = failed.call.missing, failed.call.since
