@@ -397,7 +397,7 @@ OURS = re.compile(
     r"| (Func|Line)Info(\..*)? | Map | Map\.(fileno|keys|items)"
     r"| Btf | Link\.(closed|close|fileno|name|program) | LinkSet(\..*)? | RingBuffer\.(closed|close|records)"
     r"| ProgramHandler\..* | NativeHandler(\..*)? | LoadOpts\..* | Registration(\..*)? | handlers | SectionInfo"
-    r"| Descriptors(\..*)? | Load(Report|Result)(\..*)? | Verify(Report|Result|Comparison|Change)(\..*)?"
+    r"| Load(Report|Result)(\..*)? | Verify(Report|Result|Comparison|Change)(\..*)?"
     r"| handler_stats | HandlerStats | \w+Error | NotSupported | State | get_include | Program"
 )
 

@@ -159,6 +159,26 @@ def test_programs_in_parts_attach_one_by_one():
 
 
 @bpf
+def test_programs_in_parts_attach_with_others():
+    """Their handlers are those that they were bound to, however they were used before."""
+    handlers = [Recorder("mine/"), pylbpf.ProgramHandler(section="other/", program_type=RAW)]
+    sections = [f"mine/{number}" if number % 2 else f"raw_tp/{HIT}" for number in range(5)] + ["other/x"]
+    path = objects.build(objects.many(6, sections, with_map=True), "mixed")
+    with pylbpf.open(path, handlers=handlers) as obj:
+        obj.load(threads=3)
+        programs = list(obj.programs.values())
+        assert all(program.fd >= 0 for program in programs)
+        with pylbpf.attach_many(programs) as links:
+            assert sorted(link.program.name for link in links) == [f"p{number:04}" for number in range(5)]
+            assert [program.section for program in links.skipped] == ["other/x"]
+            assert sorted(handlers[0].names("attach")) == ["p0001", "p0003"]
+            kernel.rename_task()
+        assert [value(obj.maps["counts"], slot) >= 1 for slot in range(6)] == [True] * 5 + [False]
+        with pytest.raises(ValueError, match="given twice"):
+            pylbpf.attach_many([*programs, obj])
+
+
+@bpf
 def test_parts_hold_nothing_once_the_object_is_closed(nothing_stays):
     path = many(8, with_map=True)
     obj = pylbpf.open(path)

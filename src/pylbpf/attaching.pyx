@@ -201,10 +201,10 @@ cdef class Attaching:
             else:
                 program = item
                 program.handle.require(1 << LOADED, "attach")
-                if libbpf.bpf_program__fd(program.handle.target(program.ptr)) < 0:
+                if libbpf.bpf_program__fd(program.live()) < 0:
                     raise StateError(_errno.EINVAL, "the program was not loaded: autoload is off, or it was unloaded",
                                      "attach", str(program))
-                self.add_program(program.handle, program.ptr, program)
+                self.add_program(program.handle, program.own, program)
         self.check_twice()
         return 0
 

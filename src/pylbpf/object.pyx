@@ -162,8 +162,9 @@ cdef class Object:
     def load(self, *, threads=None):
         """Load all programs that have autoload into the kernel: state LOADED.
 
-        With ``threads`` (a number) so many programs are verified at a time. What comes of it is the same, or it is refused:
-        NotSupported for struct_ops maps and arenas, StateError for a prepared object and for a file that has changed. See the page "Many at once".
+        With ``threads`` (a number) so many programs are verified at a time, see the page "Many at once". What comes of it
+        is the same, or it is refused: NotSupported for struct_ops maps and arenas, StateError for a prepared object and
+        for a file that has changed.
 
         Raises VerifierError with the whole log if the verifier rejects one, what a handler's prepare_load raised, or
         BpfError; the object is FAILED then, see reopen(). The GIL is released; signals are handled right after the
