@@ -292,7 +292,7 @@ struct item { __u64 value; struct bpf_list_node node; };
 extern void *bpf_obj_new_impl(__u64 type, void *meta) __ksym;
 extern void bpf_obj_drop_impl(void *item, void *meta) __ksym;
 extern int bpf_list_push_front_impl(struct bpf_list_head *, struct bpf_list_node *, void *meta, __u64 off) __ksym;
-struct { struct bpf_spin_lock lock; struct bpf_list_head head __contains(item, node); } queue SEC(".data.queue");
+struct { struct bpf_spin_lock lock; struct bpf_list_head head __contains(item, node); } queue SEC(".data.queue") __hidden;
 static __always_inline int push(void)
 {
 	struct item *item = bpf_obj_new_impl(__builtin_btf_type_id(*(struct item *)0, 0), 0);

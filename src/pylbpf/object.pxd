@@ -1,3 +1,4 @@
+from .call cimport Call
 from .handle cimport Handle
 from .opening cimport Request
 
@@ -9,7 +10,8 @@ cdef class Object:
     cdef list attached
     cdef object __weakref__
 
-    cdef int run(self, bint preparing, int threads) except -1
+    cdef int run(self, bint preparing) except -1
+    cdef int finish_run(self, Call *call, int code, str operation) except -1
     cdef int forget_closed(self) except -1
     cdef int check_idle(self, str operation) except -1
     cdef int close_all(self) except -1

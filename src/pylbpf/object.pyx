@@ -15,7 +15,6 @@ from .errors cimport finish, need
 from .handle cimport CLOSED, Handle, LOADED, OPEN, PREPARED, fork_generation
 from .link cimport Link, close_links, free_links
 from .opening cimport Request, begin_load, conclude_load, load_object, open_job, read_job
-from .parallel cimport Parallel, divide
 from .paths cimport number_of
 from .workers cimport thread_count
 
@@ -120,31 +119,29 @@ cdef class Object:
         need(1, 5, "bpf_object__token_fd")
         return libbpf.bpf_object__token_fd(object)
 
-    cdef int run(self, bint preparing, int threads) except -1:
+    cdef int run(self, bint preparing) except -1:
         """Prepare or load."""
         cdef Handle handle = self.handle
         cdef str operation = "prepare" if preparing else "load"
-        cdef Parallel parallel = None
         cdef Call call
         cdef int code
         handle.acquire(operation)
         try:
-            if threads > 1:
-                parallel = divide(handle, self.source, self.options, threads)
             begin_load(handle, operation, preparing)
             enter(&call, <PyObject *>handle)
             call.verbose = handle.verbose
-            if parallel is None:
-                with nogil:
-                    code = load_object(handle.ptr, &call, preparing)
-                leave(&call)
-            else:
-                code = parallel.load(&call)
+            with nogil:
+                code = load_object(handle.ptr, &call, preparing)
+            leave(&call)
             conclude_load(handle, &call, code, preparing)
         finally:
             handle.release()
+        return self.finish_run(&call, code, operation)
+
+    cdef int finish_run(self, Call *call, int code, str operation) except -1:
+        """Raise what went wrong, or what a signal handler raises that had to wait."""
         try:
-            finish(&call, code, operation, handle)
+            finish(call, code, operation, self.handle)
         except VerifierError as error:
             error.section = self.programs[error.program].section
             raise
@@ -157,7 +154,7 @@ cdef class Object:
         Needs libbpf 1.6. Source: bpf_object__prepare().
         """
         need(1, 6, "bpf_object__prepare")
-        self.run(True, 1)
+        self.run(True)
 
     def load(self, *, threads=None):
         """Load all programs that have autoload into the kernel: state LOADED.
@@ -170,7 +167,12 @@ cdef class Object:
         BpfError; the object is FAILED then, see reopen(). The GIL is released; signals are handled right after the
         call, or in Python callbacks. Source: bpf_object__load().
         """
-        self.run(False, 1 if threads is None else thread_count(threads))
+        cdef int count = 1 if threads is None else thread_count(threads)
+        if count > 1:
+            from .parallel import load_parts
+            if load_parts(self, count):
+                return
+        self.run(False)
 
     def reopen(self):
         """Open the same source anew, with the same options and handlers; the way on from FAILED."""

@@ -40,6 +40,3 @@ cdef class Parallel(Crew):
     cdef Part *earliest(self, size_t *place) noexcept
     cdef void report(self, Call *call, Part *failed, size_t place) noexcept
     cdef void give_up(self) noexcept
-
-
-cdef Parallel divide(Handle handle, object source, dict options, int threads)

@@ -1,1 +1,4 @@
-# Only for other rooms, by cimport.
+# Only for other rooms.
+from .object import Object
+
+def load_parts(object: Object, threads: int) -> bool: ...

@@ -15,12 +15,13 @@ from posix.fcntl cimport O_CLOEXEC, O_RDWR, open as open_fd
 from posix.unistd cimport F_OK, access, close
 
 from .c cimport btf, libbpf, uapi
-from .call cimport Call, Stand, Verdict, add_line, clear, keep_error, leave
+from .call cimport Call, Stand, Verdict, add_line, clear, enter, keep_error, leave
 from .corebtf cimport covers, free_scan, pylbpf_scan, scan, share
 from .elf cimport hide_slots, slot
 from .errors cimport fail
 from .handle cimport Binding, Handle, OPEN, PREPARED
-from .opening cimport Job, Request, load_object, read_job
+from .object cimport Object
+from .opening cimport Job, Request, begin_load, conclude_load, load_object, read_job
 from .overrides cimport overridden, reap, start_pointing, stop_pointing
 from .part cimport Part, Plan, Share, empty, failing, load_own, load_part, place_of
 from .paths cimport is_of_kind
@@ -71,6 +72,28 @@ cdef int refuse(Handle handle) except -1:
                                "load", handle.name)
         map = libbpf.bpf_object__next_map(handle.ptr, map)
     return 0
+
+
+def load_parts(Object object not None, int threads):
+    """Object.load() by several threads; return whether it was done, for if it gains nothing it is left to a plain load."""
+    cdef Handle handle = object.handle
+    cdef Parallel parallel
+    cdef Call call
+    cdef int code
+    handle.acquire("load")
+    try:
+        parallel = divide(handle, object.source, object.options, threads)
+        if parallel is None:
+            return False
+        begin_load(handle, "load", False)
+        enter(&call, <PyObject *>handle)
+        call.verbose = handle.verbose
+        code = parallel.load(&call)
+        conclude_load(handle, &call, code, False)
+    finally:
+        handle.release()
+    object.finish_run(&call, code, "load")
+    return True
 
 
 cdef Parallel divide(Handle handle, object source, dict options, int threads):
