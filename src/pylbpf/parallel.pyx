@@ -74,6 +74,16 @@ cdef int refuse(Handle handle) except -1:
     return 0
 
 
+cdef bint has_several(Handle handle) noexcept:
+    """Whether more than one program is to be loaded."""
+    cdef libbpf.bpf_program *program = libbpf.bpf_object__next_program(handle.ptr, NULL)
+    cdef size_t count = 0
+    while program != NULL and count < 2:
+        count += libbpf.bpf_program__autoload(program)
+        program = libbpf.bpf_object__next_program(handle.ptr, program)
+    return count == 2
+
+
 def load_parts(Object object not None, int threads):
     """Object.load() by several threads; return whether it was done, for if it gains nothing it is left to a plain load."""
     cdef Handle handle = object.handle
@@ -100,6 +110,8 @@ cdef Parallel divide(Handle handle, object source, dict options, int threads):
     """Deal out the programs of an object that is locked; None if that gains nothing, and a plain load does the same."""
     cdef Parallel parallel
     refuse(handle)
+    if not has_several(handle):
+        return None         # also without its file
     parallel = Parallel.__new__(Parallel)
     parallel.handle = handle
     parallel.threads = threads
