@@ -454,6 +454,35 @@ def test_failure_to_make_maps(nothing_stays):
 
 
 @bpf
+def test_descriptors_run_out_in_the_middle(nothing_stays):
+    taken = []
+
+    class Greedy(pylbpf.ProgramHandler):
+        section, program_type = None, RAW
+
+        def prepare_load(self, program, opts):
+            while program.name == "p0005":
+                try:
+                    taken.append(os.open("/dev/null", os.O_RDONLY))
+                except OSError:
+                    return
+
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for threads in (None, 2, 5):
+        with pylbpf.open(many(24, "mine/{i}", with_map=True), handlers=[Greedy()]) as obj:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (400, limit[1]))
+            try:
+                with pytest.raises(pylbpf.BpfError, match="Too many open files"):
+                    obj.load(threads=threads)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+                while taken:
+                    os.close(taken.pop())
+            assert nothing_stays()
+            all_closed(obj)
+
+
+@bpf
 def test_failure_takes_back_its_own_pins_only(bpffs, nothing_stays):
     path = with_bad(6, 3)
     with pylbpf.open(many(2, with_map=True)) as other:
