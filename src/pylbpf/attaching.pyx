@@ -16,7 +16,7 @@ cimport cython
 from libc.errno cimport EOPNOTSUPP
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.time cimport clock_gettime, timespec
 
 from .attach cimport attach_one
 from .c cimport libbpf
@@ -47,14 +47,18 @@ cdef enum:
     THREADS = 8
     FEW = 4
 
+cdef extern from "<time.h>" nogil:
+    int CLOCK_MONOTONIC_COARSE
+
 cdef long long PATIENCE = 50000000      # nanoseconds without looking for signals
 
 
 # Without the GIL
 
 cdef long long now() noexcept nogil:
+    """To the next tick, some milliseconds: asked after each link, an exact time would cost more than all else."""
     cdef timespec time
-    clock_gettime(CLOCK_MONOTONIC, &time)
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &time)
     return time.tv_sec * 1000000000LL + time.tv_nsec
 
 
@@ -194,14 +198,17 @@ cdef class Attaching:
     cdef int gather(self) except -1:
         """Find out what there is to do; whatever is wrong with an item is told before anything is attached."""
         cdef Program program
+        cdef Handle last = None
         for item in self.items:
             if isinstance(item, Handle):
                 (<Handle>item).require(1 << LOADED, "attach")
                 self.add_object(item)
             else:
-                program = item
-                program.handle.require(1 << LOADED, "attach")
-                if libbpf.bpf_program__fd(program.live()) < 0:
+                program = <Program>item
+                if program.handle is not last:
+                    last = program.handle
+                    last.require(1 << LOADED, "attach")
+                if libbpf.bpf_program__fd(program.handle.target(program.own)) < 0:
                     raise StateError(_errno.EINVAL, "the program was not loaded: autoload is off, or it was unloaded",
                                      "attach", str(program))
                 self.add_program(program.handle, program.own, program)
@@ -283,7 +290,9 @@ cdef class Attaching:
         with nogil:
             at = attempt_some(self.attempts, at, end, self.rollback)
         PyErr_CheckSignals()
-        for _ in range(first, at):
+        if self.on_progress is None:
+            self.told += at - first
+        else:
             self.tell()
         return at
 
@@ -331,6 +340,9 @@ cdef class Attaching:
         cdef size_t at
         for at in range(self.count):
             attempt = &self.attempts[at]
+            if attempt.link != NULL and attempt.said == NULL and not attempt.owned:
+                self.wrap(at)       # most often
+                continue
             if attempt.owned and attempt.handle != owner:
                 owner = attempt.handle
                 owned = []

@@ -11,7 +11,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 cimport cython
 from libc.stdlib cimport calloc, free, malloc
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.time cimport clock_gettime, timespec
 from posix.unistd cimport access, F_OK
 
 from .c cimport libbpf
@@ -19,7 +19,7 @@ from .call cimport Call, clear, enter, keep_call, leave
 from .closer cimport close_later, wait_closed
 from .errors cimport finish_kept
 from .expedite cimport begin_expedite, end_expedite
-from .handle cimport Handle, enter_all, fork_generation, release_all
+from .handle cimport Handle, enter_all, fork_generation, leave_place, release_all
 from .link cimport HIDDEN_EVENT, Link, NO_EVENT, PLAIN_LINK, USDT_LINK, program_on_event, programs_of_events
 from .workers cimport Crew, thread_count
 
@@ -34,12 +34,16 @@ cdef enum:
     # 8, 170 on 32 and 58 on 120.
     SLEEPERS = 128
 
+cdef extern from "<time.h>" nogil:
+    int CLOCK_MONOTONIC_COARSE
+
 cdef long long PATIENCE = 50000000      # nanoseconds without looking for signals
 
 
 cdef long long now() noexcept nogil:
+    """To the next tick, some milliseconds: asked after each link, an exact time would cost more than all else."""
     cdef timespec time
-    clock_gettime(CLOCK_MONOTONIC, &time)
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &time)
     return time.tv_sec * 1000000000LL + time.tv_nsec
 
 
@@ -158,8 +162,7 @@ cdef class Detaching(Crew):
         each.ptr = link.ptr
         link.ptr = NULL
         self.count += 1
-        if link.handle is not None and link.handle.links is not None:
-            link.handle.links.pop(id(link), None)
+        leave_place(&link.place)
         return 0
 
     cdef int hold_hidden(self, list links) except -1:
@@ -301,5 +304,4 @@ cdef unsigned long long detach(list links, object threads=None, bint wait=True, 
 
 def detach_object(Handle handle):
     """Release all links of an object, the newest first."""
-    links = [reference() for reference in reversed((handle.links or {}).values())]
-    detach([link for link in links if link is not None])
+    detach(handle.open_links()[::-1])

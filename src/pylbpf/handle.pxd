@@ -48,6 +48,27 @@ cdef struct Binding:
     bint native                     # its setup was C code, which may have set what libbpf has no getter for
 
 
+cdef struct Place:
+    # Of a link among those of its object, which are a ring in the order in which they were made.
+    Place *before
+    Place *after
+    PyObject *link                  # borrowed: a link leaves its place before it is gone; NULL in the object's own
+
+
+cdef inline void take_place(Place *place, Place *last) noexcept nogil:
+    place.before = last.before
+    place.after = last
+    last.before.after = place
+    last.before = place
+
+
+cdef inline void leave_place(Place *place) noexcept nogil:
+    if place.before != NULL:
+        place.before.after = place.after
+        place.after.before = place.before
+        place.before = place.after = NULL
+
+
 cdef class Handle:
     cdef libbpf.bpf_object *ptr
     cdef Phase phase
@@ -63,8 +84,8 @@ cdef class Handle:
     cdef object table               # keeps the handlers of `rules` and `bindings` alive
     cdef bint registered            # bound to an entry of libbpf's own table of handlers
     cdef object guard               # keeps that entry, until the object is loaded
-    cdef dict links                 # id -> weak reference: destroyed before the object is closed
-    cdef dict rings                 # likewise, closed after the links
+    cdef Place links                # destroyed before the object is closed
+    cdef dict rings                 # id -> weak reference: closed after the links
     cdef dict logs                  # program name -> verifier log
     # What libbpf does not tell: program name -> ifindex; -> attach target and descriptor; whose type was changed
     cdef dict ifindexes
@@ -104,6 +125,7 @@ cdef class Handle:
     cdef Binding *binding_of(self, const libbpf.bpf_program *program) noexcept nogil
     cdef const Record *record_of(self, const libbpf.bpf_program *program) noexcept nogil
     cdef void free_object(self) noexcept
+    cdef list open_links(self)
 
 
 cdef list enter_all(object handles, str operation)

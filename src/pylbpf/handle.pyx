@@ -52,6 +52,7 @@ cdef class Handle:
         self.phase = OPENING
         self.generation = fork_generation()
         self.name = "object"
+        self.links.before = self.links.after = &self.links
         self.lock = PyThread_allocate_lock()
         if self.lock == NULL:
             raise MemoryError()
@@ -269,6 +270,15 @@ cdef class Handle:
         if binding == NULL:
             return NULL
         return binding.record
+
+    cdef list open_links(self):
+        """The links of the object, in the order in which they were made."""
+        cdef list links = []
+        cdef Place *place = self.links.after
+        while place != &self.links:
+            links.append(<object>place.link)
+            place = place.after
+        return links
 
 
 cdef list enter_all(object handles, str operation):

@@ -1,6 +1,6 @@
 from .c cimport libbpf
 from .call cimport Call
-from .handle cimport Handle
+from .handle cimport Handle, Place
 
 cdef enum Kind:
     PLAIN_LINK
@@ -22,6 +22,7 @@ cdef class Link:
     cdef unsigned long worker       # thread in a call that uses the pointer without the GIL, 0 for none
     cdef Kind kind
     cdef int event                  # perf event that the link closes
+    cdef Place place                # among the links of the object, as long as it is open
     cdef object __weakref__
 
     cdef libbpf.bpf_link *live(self) except NULL

@@ -3,7 +3,6 @@ import errno as _errno
 import os as _os
 
 from cpython.object cimport PyObject
-from cpython.weakref cimport PyWeakref_NewRef
 cimport cython
 from libc.errno cimport EINVAL, errno
 from libc.string cimport memset
@@ -13,7 +12,7 @@ from posix.unistd cimport close as close_fd, getpid, usleep
 from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter
 from .errors cimport fail, finish
-from .handle cimport Handle, fork_generation
+from .handle cimport Handle, fork_generation, leave_place, take_place
 from .paths cimport is_of_kind, path_bytes
 
 from .errors import NotSupported, StateError
@@ -38,6 +37,9 @@ cdef class Link:
 
     def __init__(self):
         raise TypeError("links are made by Program.attach(), its kin, and Link.open()")
+
+    def __dealloc__(self):
+        leave_place(&self.place)
 
     def __del__(self):
         if self.ptr != NULL:
@@ -110,8 +112,7 @@ cdef class Link:
         if self.ptr == NULL:        # another thread was faster
             return 0
         self.ptr = NULL
-        if handle is not None and handle.links is not None:
-            handle.links.pop(id(self), None)
+        leave_place(&self.place)
         if self.generation != fork_generation():
             # Destroying would disable what the parent shares with us; only the number is ours.
             if self.kind != USDT_LINK:
@@ -293,9 +294,8 @@ cdef Link make_link(libbpf.bpf_link *ptr, Handle handle, object subject, object 
     link.subject = subject
     link.hook = hook
     if handle is not None:
-        if handle.links is None:
-            handle.links = {}
-        handle.links[id(link)] = PyWeakref_NewRef(link, None)
+        link.place.link = <PyObject *>link
+        take_place(&link.place, &handle.links)
         if handle.made is not None:
             handle.made.append(link)
     return link
@@ -304,14 +304,14 @@ cdef Link make_link(libbpf.bpf_link *ptr, Handle handle, object subject, object 
 cdef int close_links(Handle handle) except -1:
     """Destroy all links of an object, the newest first; raise the first failure at the end."""
     cdef object failure = None
-    while handle.links:
-        _, reference = handle.links.popitem()
-        link = reference()
-        if link is not None:
-            try:
-                (<Link>link).release("destroy")
-            except OSError as error:
-                failure = failure or error
+    cdef Link link
+    while handle.links.before != &handle.links:
+        link = <Link>handle.links.before.link
+        leave_place(&link.place)
+        try:
+            link.release("destroy")
+        except OSError as error:
+            failure = failure or error
     if failure is not None:
         raise failure
     return 0
@@ -322,9 +322,8 @@ cdef list free_links(Handle handle):
     cdef list links = []
     cdef list bound = []
     cdef Link link
-    for reference in list((handle.links or {}).values()):
-        link = reference()
-        if link is not None and link.ptr != NULL:
+    for link in handle.open_links():
+        if link.ptr != NULL:
             links.append(link)
             # USDT links are in the object's books; those of maps without BPF_F_LINK are known by the map's descriptor.
             if link.kind == USDT_LINK or link.hook == "struct_ops":

@@ -12,7 +12,7 @@ from .c cimport btf as c_btf
 from .c cimport libbpf
 from .call cimport Call, enter, leave, note_missing
 from .errors cimport finish, need
-from .handle cimport CLOSED, Handle, LOADED, OPEN, PREPARED, fork_generation
+from .handle cimport CLOSED, Handle, LOADED, OPEN, PREPARED, fork_generation, leave_place
 from .link cimport Link, close_links, free_links
 from .opening cimport Request, begin_load, conclude_load, load_object, open_job, read_job
 from .paths cimport number_of
@@ -214,6 +214,7 @@ cdef class Object:
         cdef libbpf.bpf_program *program
         cdef libbpf.bpf_map *map
         cdef list links
+        cdef Link link
         cdef int fd
         kept = make_descriptors(handle.name)
         self.check_idle("detach descriptors of")
@@ -237,7 +238,7 @@ cdef class Object:
                 map = libbpf.bpf_object__next_map(handle.ptr, map)
             kept._links = LinkSet(links)
             for link in links:
-                del handle.links[id(link)]
+                leave_place(&link.place)
             self.attached = None
         except BaseException:
             kept.close()
@@ -278,7 +279,7 @@ cdef class Object:
             locked = handle.acquire("close")
             handle.check_views("close")
             try:
-                if handle.links and len(handle.links) > 1 and not _sys.is_finalizing():
+                if handle.links.after.after != &handle.links and not _sys.is_finalizing():
                     from .detaching import detach_object
                     detach_object(handle)
                 close_links(handle)
