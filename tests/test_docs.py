@@ -394,7 +394,7 @@ def test_everything_public_has_a_docstring():
 OURS = re.compile(
     r"(?x) Object\.(state|closed|links|programs|maps|reopen|ring_buffer|detach_fds) | Descriptors(\..*)?"
     r"| Program\.(object|handler|log|fileno|insn_count|insns|view_insns|disassemble) | Insns?(\..*)?"
-    r"| (Func|Line)Info(\..*)? | Map | Map\.(fileno|keys|items)"
+    r"| (Func|Line)Info(\..*)? | Map | Map\.(fileno|keys|items|close|closed)"
     r"| Btf | Link\.(closed|close|fileno|name|program) | LinkSet(\..*)? | RingBuffer\.(closed|close|records)"
     r"| ProgramHandler\..* | NativeHandler(\..*)? | LoadOpts\..* | Registration(\..*)? | handlers | SectionInfo"
     r"| Load(Report|Result)(\..*)? | Verify(Report|Result|Comparison|Change)(\..*)?"

@@ -115,7 +115,7 @@ def test_every_public_method_has_a_docstring(cls):
 OWN = {
     "Object": {"state", "closed", "programs", "maps", "links", "reopen", "ring_buffer"},
     "Program": {"object", "log", "fileno", "handler", "insn_count", "insns", "view_insns", "disassemble", "attach"},
-    "Map": {"fileno", "keys", "items"},
+    "Map": {"fileno", "keys", "items", "close", "closed"},
     "Link": {"close", "closed", "fileno", "name", "program"},
     "RingBuffer": {"closed", "close", "records"},
     "Btf": set(),

@@ -12,7 +12,8 @@ from . import log as _log           # first: from here on libbpf is silent
 from .object import Object, open
 from .program import FuncInfo, LineInfo, Program
 from .insns import Insn, Insns
-from .map import Map, possible_cpus
+from .definition import possible_cpus
+from .map import Map
 from .btf import Btf
 from .link import Link
 from .ringbuf import RingBuffer

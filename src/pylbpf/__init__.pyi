@@ -43,7 +43,7 @@ from .log import set_print as set_print
 from .map import Map as Map
 from .report import LoadReport as LoadReport
 from .report import LoadResult as LoadResult
-from .map import possible_cpus as possible_cpus
+from .definition import possible_cpus as possible_cpus
 from .object import Object as Object
 from .object import open as open
 from .program import FuncInfo as FuncInfo

@@ -1,19 +1,13 @@
 from .c cimport libbpf
+from .elements cimport Elements
 from .handle cimport Handle
+from .kernelmap cimport KernelMap
 
 
-cdef class Map:
-    cdef Handle handle
-    cdef libbpf.bpf_map *ptr
-
-    cdef libbpf.bpf_map *live(self) except NULL
-    cdef bint exists(self) except -1
-    cdef int descriptor(self) except -1
-    cdef bint change(self, str what) except -1
-    cdef int done(self, bint locked, int code, str what) except -1
+cdef class Map(Elements):
     cdef int pin_or_unpin(self, object path, bint pin) except -1
-    cdef Py_ssize_t value_bytes(self) except -1
-    cdef object fetch(self, object key, unsigned long long flags, bint delete)
+    cdef int pin_or_unpin_lone(self, object path, bint pin) except -1
 
 
 cdef Map make_map(Handle handle, libbpf.bpf_map *ptr)
+cdef Map make_lone_map(KernelMap kernel)

@@ -242,7 +242,7 @@ cdef class RingBuffer:
         if callback is not None and not callable(callback):
             raise TypeError(f"callback must be callable or None, not {type(callback).__name__}")
         if isinstance(map, Map):
-            if <int>libbpf.bpf_map__type((<Map>map).live()) != RINGBUF:
+            if (<Map>map).kind() != RINGBUF:
                 raise ValueError(f"{map} is a {map.type.name}, not a RINGBUF")
             fd = (<Map>map).descriptor()
         else:
@@ -286,7 +286,7 @@ cdef class RingBuffer:
             self.callbacks.append(callback)
             self.maps.append(map)
             self.capacity += map.max_entries if isinstance(map, Map) else 1 << 24
-            if isinstance(map, Map):
+            if isinstance(map, Map) and (<Map>map).handle is not None:
                 self.belong((<Map>map).handle)
         finally:
             self.release()

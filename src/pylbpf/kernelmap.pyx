@@ -1,0 +1,126 @@
+"""A map known by a descriptor: made here, opened from a pin, by its id or from somebody else's descriptor."""
+import errno as _errno
+import re as _re
+
+cimport cython
+from libc.string cimport memset
+from posix.unistd cimport close as close_fd
+
+from .attach cimport duplicate_fd
+from .c cimport bpf, libbpf, uapi
+from .call cimport Call, enter, note_missing
+from .errors cimport fail, finish
+from .handle cimport fork_generation
+from .paths cimport is_of_kind, name_bytes, path_bytes
+
+from .errors import StateError
+
+libbpf.pylbpf_on_missing = note_missing
+
+
+@cython.final
+@cython.no_gc
+cdef class KernelMap:
+    """The descriptor, which it owns, and what the kernel says about the map. All wrappers of one map share it."""
+
+    def __cinit__(self):
+        self.fd = -1
+        self.generation = fork_generation()
+
+    def __init__(self):
+        raise TypeError("made by Map.create() and its kin")
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            close_fd(self.fd)
+
+    def __str__(self):
+        return f"map '{self.name}'"
+
+    cdef bint usable(self) noexcept:
+        return self.fd >= 0 and self.generation == fork_generation()
+
+    cdef int live(self) except -1:
+        """The descriptor, as long as the GIL is held: then nobody can close it."""
+        if self.fd < 0:
+            raise ValueError(f"{self} is closed")
+        if self.generation != fork_generation():
+            raise StateError(_errno.EPERM, "made by the parent process; a forked child must open its own", None, str(self))
+        return self.fd
+
+    cdef int close(self) except -1:
+        cdef int fd = self.fd
+        self.fd = -1
+        if fd >= 0:
+            close_fd(fd)
+        return 0
+
+
+cdef int read_info(int fd, uapi.bpf_map_info *info) except -1:
+    cdef uapi.__u32 size = sizeof(info[0])
+    cdef int code
+    memset(info, 0, sizeof(info[0]))
+    code = bpf.bpf_obj_get_info_by_fd(fd, info, &size)
+    if code < 0:
+        fail(-code, "read info of map", fd)
+    return 0
+
+
+cdef KernelMap own_map(int fd, object name):
+    """Take over a descriptor; close it if it is not of a map."""
+    cdef KernelMap made = KernelMap.__new__(KernelMap)
+    made.fd = fd
+    if not is_of_kind(fd, "bpf-map"):
+        raise ValueError(f"{name or f'descriptor {fd}'} is not a BPF map")
+    made.name = name
+    read_info(fd, &made.info)
+    made.name = name or made.info.name.decode("utf-8", "surrogateescape")
+    return made
+
+
+cdef KernelMap create_map(int type, object name, unsigned int key_size, unsigned int value_size,
+                          unsigned int max_entries, void *opts):
+    cdef bytes raw = b"" if not name else name_bytes(name, "name")
+    cdef const char *c_name
+    cdef Call call
+    cdef int fd
+    if _re.search(rb"[^A-Za-z0-9_.]", raw):
+        raise ValueError(f"a name of a map has letters, digits, _ and . only, not {name!r}")
+    raw = raw[:15]
+    c_name = raw
+    enter(&call, NULL)
+    with nogil:
+        fd = bpf.bpf_map_create(<uapi.bpf_map_type>type, c_name, key_size, value_size, max_entries,
+                                <const bpf.bpf_map_create_opts *>opts)
+    finish(&call, fd, "create", f"map '{name}'" if name else "map")
+    return own_map(fd, name)
+
+
+cdef KernelMap duplicated_map(object fd):
+    return own_map(duplicate_fd(fd if isinstance(fd, int) else fd.fileno()), None)
+
+
+cdef KernelMap pinned_map(object path, unsigned int file_flags):
+    cdef bytes raw = path_bytes(path)
+    cdef const char *c_path = raw
+    cdef bpf.struct_bpf_obj_get_opts opts
+    cdef KernelMap made
+    cdef Call call
+    cdef int fd
+    memset(&opts, 0, sizeof(opts))
+    opts.sz = sizeof(opts)
+    opts.file_flags = file_flags
+    enter(&call, NULL)
+    with nogil:
+        fd = bpf.bpf_obj_get_opts(c_path, &opts) if file_flags else bpf.bpf_obj_get(c_path)
+    finish(&call, fd, "open pin", raw.decode("utf-8", "surrogateescape"))
+    made = own_map(fd, None)
+    made.pin_path = raw.decode("utf-8", "surrogateescape")
+    return made
+
+
+cdef KernelMap numbered_map(unsigned int id):
+    cdef int fd = bpf.bpf_map_get_fd_by_id(id)
+    if fd < 0:
+        fail(-fd, "open map of id", id)
+    return own_map(fd, None)
