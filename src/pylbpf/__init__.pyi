@@ -50,6 +50,8 @@ from .program import FuncInfo as FuncInfo
 from .program import LineInfo as LineInfo
 from .program import Program as Program
 from .ringbuf import RingBuffer as RingBuffer
+from .userring import UserRingBuffer as UserRingBuffer
+from .userring import UserSample as UserSample
 from .verify.compare import VerifyChange as VerifyChange
 from .verify.compare import VerifyComparison as VerifyComparison
 from .verify.many import verify_many as verify_many
@@ -58,8 +60,8 @@ from .verify.report import VerifyResult as VerifyResult
 
 __all__ = [
     "open", "Object", "State", "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "Map", "Btf", "Link", "LinkSet",
-    "Descriptors", "RingBuffer", "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
-    "section_info", "SectionInfo", "handler_stats", "HandlerStats", "load_many", "LoadReport", "LoadResult",
+    "Descriptors", "RingBuffer", "UserRingBuffer", "UserSample",
+    "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers", "section_info", "SectionInfo", "handler_stats", "HandlerStats", "load_many", "LoadReport", "LoadResult",
     "attach_many", "detach_many", "expedited",
     "verify_many", "VerifyReport", "VerifyResult", "VerifyComparison", "VerifyChange",
     "ProgramType", "AttachType", "MapType", "LinkType", "ProgramFlags", "MapFlags", "UpdateFlags", "LogLevel",

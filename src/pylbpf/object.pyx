@@ -201,6 +201,11 @@ cdef class Object:
         from .ringbuf import RingBuffer
         return RingBuffer(self.maps[map] if isinstance(map, str) else map, callback)
 
+    def user_ring_buffer(self, map):
+        """Open a UserRingBuffer on one of the object's maps, given by name or as a Map."""
+        from .userring import UserRingBuffer
+        return UserRingBuffer(self.maps[map] if isinstance(map, str) else map)
+
     def detach_fds(self):
         """Keep descriptors of programs and maps, and the links; close the rest. Return them as Descriptors.
 

@@ -117,6 +117,11 @@ def everything(source: Union[str, Path, bytes, bytearray, memoryview], map_fd: i
                 print(data)
         ring = pylbpf.RingBuffer(settings)
         ring.add(map_fd, lambda record: None)
+        with obj.user_ring_buffer("commands") as to_program, to_program.reserve(8, timeout=None) as place:
+            place[0] = 1
+            to_program.send(b"12345678")
+            count: int = to_program.send_many(array.array("Q", [1, 2]), timeout=0.5)
+            print(count, to_program.sent)
         types = obj.btf
         if types is not None:
             print(types.name(types.find("record")), len(types))
