@@ -395,7 +395,7 @@ OURS = re.compile(
     r"(?x) Object\.(state|closed|links|programs|maps|reopen|ring_buffer|detach_fds) | Descriptors(\..*)?"
     r"| Program\.(object|handler|log|fileno|insn_count|insns|view_insns|disassemble) | Insns?(\..*)?"
     r"| (Func|Line)Info(\..*)? | Map | Map\.(fileno|keys|items)"
-    r"| Btf | Link\.(closed|close|fileno|name|program) | LinkSet(\..*)? | RingBuffer\.(closed|close|records)"
+    r"| Btf | BtfKind | Member(\..*)? | Link\.(closed|close|fileno|name|program) | LinkSet(\..*)? | RingBuffer\.(closed|close|records)"
     r"| ProgramHandler\..* | NativeHandler(\..*)? | LoadOpts\..* | Registration(\..*)? | handlers | SectionInfo"
     r"| Load(Report|Result)(\..*)? | Verify(Report|Result|Comparison|Change)(\..*)?"
     r"| handler_stats | HandlerStats | \w+Error | NotSupported | State | get_include | Program"
