@@ -394,8 +394,11 @@ def test_everything_public_has_a_docstring():
 OURS = re.compile(
     r"(?x) Object\.(state|closed|links|programs|maps|reopen|(user_)?ring_buffer|detach_fds) | Descriptors(\..*)?"
     r"| Program\.(object|handler|log|fileno|insn_count|insns|view_insns|disassemble) | Insns?(\..*)?"
-    r"| (Func|Line)Info(\..*)? | Map | Map\.(fileno|keys|items|close|closed)"
-    r"| Btf | Link\.(closed|close|fileno|name|program) | LinkSet(\..*)? | RingBuffer\.(closed|close|records)"
+    r"| (Func|Line)Info(\..*)?"
+    r"| Map | Map\.(fileno|keys|items|close|closed)"
+    r"| Btf | BtfKind | Member(\..*)?"
+    r"| Link\.(closed|close|fileno|name|program) | LinkSet(\..*)?"
+    r"| RingBuffer\.(closed|close|records)"
     r"| UserRingBuffer\.(closed|capacity|sent) | UserSample(\..*)?"
     r"| ProgramHandler\..* | NativeHandler(\..*)? | LoadOpts\..* | Registration(\..*)? | handlers | SectionInfo"
     r"| Load(Report|Result)(\..*)? | Verify(Report|Result|Comparison|Change)(\..*)?"

@@ -42,24 +42,35 @@ from ._version import __version__, get_include, libbpf_version, libbpf_version_s
 
 # What is imported when it is first asked for: an import of pylbpf must not cost what few need.
 _LATER = {
-    **dict.fromkeys(("AttachType", "LinkType", "LogLevel", "MapFlags", "MapType", "ProgramFlags", "ProgramType", "State",
+    **dict.fromkeys(("AttachType", "BtfKind", "LinkType", "LogLevel", "MapFlags", "MapType", "ProgramFlags", "ProgramType", "State",
                      "UpdateFlags"), "enums"),
     "load_many": "batch", "LoadReport": "report", "LoadResult": "report", "trimmed_btf": "corebtf",
     "attach_many": "attachmany", "detach_many": "linkset", "LinkSet": "linkset", "expedited": "expedite",
     "Descriptors": "descriptors",
+    "Member": "btf", "bit_field": "bitfields", "set_bit_field": "bitfields",
     **dict.fromkeys(("UserRingBuffer", "UserSample"), "userring"),
     **dict.fromkeys(("verify_many", "VerifyReport", "VerifyResult", "VerifyComparison", "VerifyChange"), "verify"),
 }
 
 __all__ = [
-    "open", "Object", "State", "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "Map", "Btf", "Link", "LinkSet",
-    "Descriptors", "RingBuffer", "UserRingBuffer", "UserSample",
-    "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers", "section_info", "SectionInfo", "handler_stats", "HandlerStats", "load_many", "LoadReport", "LoadResult",
+    "open", "Object", "State", "Descriptors",
+    "Program", "Insn", "Insns", "FuncInfo", "LineInfo",
+    "Map",
+    "Btf", "Member", "bit_field", "set_bit_field",
+    "Link", "LinkSet",
+    "RingBuffer",
+    "UserRingBuffer", "UserSample",
+    "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
+    "section_info", "SectionInfo", "handler_stats", "HandlerStats",
+    "load_many", "LoadReport", "LoadResult",
     "attach_many", "detach_many", "expedited",
     "verify_many", "VerifyReport", "VerifyResult", "VerifyComparison", "VerifyChange",
-    "ProgramType", "AttachType", "MapType", "LinkType", "ProgramFlags", "MapFlags", "UpdateFlags", "LogLevel",
+    "ProgramType", "AttachType", "MapType", "LinkType", "BtfKind",
+    "ProgramFlags", "MapFlags", "UpdateFlags", "LogLevel",
     "BpfError", "LibbpfError", "VerifierError", "StateError", "HandlerBusyError", "HandlerExistsError", "NotSupported",
-    "set_print", "trimmed_btf", "possible_cpus", "get_include", "libbpf_version", "libbpf_version_string", "__version__",
+    "set_print",
+    "trimmed_btf", "possible_cpus",
+    "get_include", "libbpf_version", "libbpf_version_string", "__version__",
 ]
 
 

@@ -4,11 +4,15 @@ from ._version import libbpf_version as libbpf_version
 from ._version import libbpf_version_string as libbpf_version_string
 from .attachmany import attach_many as attach_many
 from .batch import load_many as load_many
+from .bitfields import bit_field as bit_field
+from .bitfields import set_bit_field as set_bit_field
 from .btf import Btf as Btf
+from .btf import Member as Member
 from .corebtf import trimmed_btf as trimmed_btf
 from .expedite import expedited as expedited
 from .descriptors import Descriptors as Descriptors
 from .enums import AttachType as AttachType
+from .enums import BtfKind as BtfKind
 from .enums import LinkType as LinkType
 from .enums import LogLevel as LogLevel
 from .enums import MapFlags as MapFlags
@@ -59,14 +63,24 @@ from .verify.report import VerifyReport as VerifyReport
 from .verify.report import VerifyResult as VerifyResult
 
 __all__ = [
-    "open", "Object", "State", "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "Map", "Btf", "Link", "LinkSet",
-    "Descriptors", "RingBuffer", "UserRingBuffer", "UserSample",
-    "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers", "section_info", "SectionInfo", "handler_stats", "HandlerStats", "load_many", "LoadReport", "LoadResult",
+    "open", "Object", "State", "Descriptors",
+    "Program", "Insn", "Insns", "FuncInfo", "LineInfo",
+    "Map",
+    "Btf", "Member", "bit_field", "set_bit_field",
+    "Link", "LinkSet",
+    "RingBuffer",
+    "UserRingBuffer", "UserSample",
+    "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
+    "section_info", "SectionInfo", "handler_stats", "HandlerStats",
+    "load_many", "LoadReport", "LoadResult",
     "attach_many", "detach_many", "expedited",
     "verify_many", "VerifyReport", "VerifyResult", "VerifyComparison", "VerifyChange",
-    "ProgramType", "AttachType", "MapType", "LinkType", "ProgramFlags", "MapFlags", "UpdateFlags", "LogLevel",
+    "ProgramType", "AttachType", "MapType", "LinkType", "BtfKind",
+    "ProgramFlags", "MapFlags", "UpdateFlags", "LogLevel",
     "BpfError", "LibbpfError", "VerifierError", "StateError", "HandlerBusyError", "HandlerExistsError", "NotSupported",
-    "set_print", "trimmed_btf", "possible_cpus", "get_include", "libbpf_version", "libbpf_version_string", "__version__",
+    "set_print",
+    "trimmed_btf", "possible_cpus",
+    "get_include", "libbpf_version", "libbpf_version_string", "__version__",
 ]
 
 def __dir__() -> list[str]: ...

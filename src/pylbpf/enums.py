@@ -57,6 +57,11 @@ LinkType = _numbered("LinkType", """
     NETKIT SOCKMAP
     """, "enum bpf_link_type.")
 
+BtfKind = _numbered("BtfKind", """
+    VOID INT PTR ARRAY STRUCT UNION ENUM FWD TYPEDEF VOLATILE CONST RESTRICT FUNC FUNC_PROTO VAR DATASEC FLOAT DECL_TAG
+    TYPE_TAG ENUM64
+    """, "Kinds of types (BTF_KIND_…); VOID is BTF_KIND_UNKN.")
+
 State = _numbered("State", "OPENING OPEN PREPARED LOADED FAILED CLOSED",
                   "The phases of an object. libbpf has no getter for them, so they are kept here.")
 

@@ -152,6 +152,28 @@ class LinkType(IntEnum):
     NETKIT = 13
     SOCKMAP = 14
 
+class BtfKind(IntEnum):
+    VOID = 0
+    INT = 1
+    PTR = 2
+    ARRAY = 3
+    STRUCT = 4
+    UNION = 5
+    ENUM = 6
+    FWD = 7
+    TYPEDEF = 8
+    VOLATILE = 9
+    CONST = 10
+    RESTRICT = 11
+    FUNC = 12
+    FUNC_PROTO = 13
+    VAR = 14
+    DATASEC = 15
+    FLOAT = 16
+    DECL_TAG = 17
+    TYPE_TAG = 18
+    ENUM64 = 19
+
 class State(IntEnum):
     OPENING = 0
     OPEN = 1

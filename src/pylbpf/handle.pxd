@@ -73,6 +73,7 @@ cdef class Handle:
     cdef libbpf.bpf_object *ptr
     cdef Phase phase
     cdef Py_ssize_t exports         # views of instructions: while there are any, nothing may move
+    cdef Py_ssize_t mapped          # views of maps' memory, global variables among it: likewise
     cdef unsigned int moves         # how often instructions moved: older views are stale
     cdef unsigned int generation    # of forks: a child may not operate what its parent made
     cdef PyThread_type_lock lock
@@ -103,6 +104,7 @@ cdef class Handle:
     cdef list kept                  # what a callback pointed libbpf to, until the load ends
     cdef int preparing              # how many prepare_load callbacks run now
     cdef list made                  # links made by the attach callback that runs now, or None
+    cdef object types               # what was made of its BTF: dtypes and the like
     cdef object owner               # weak reference to the Object
     cdef object __weakref__
 
@@ -111,6 +113,7 @@ cdef class Handle:
     cdef int check_alive(self) except -1
     cdef int check_opener(self) except -1
     cdef int check_views(self, str operation) except -1
+    cdef int check_insns(self, str operation) except -1
     cdef Phase now(self) noexcept
     cdef int require(self, int phases, str operation) except -1
     cdef bint acquire(self, str operation) except -1

@@ -115,9 +115,15 @@ cdef class Handle:
             raise StateError(_errno.EBUSY, "still being opened by another thread", None, self.name)
         return 0
 
-    cdef int check_views(self, str operation) except -1:
+    cdef int check_insns(self, str operation) except -1:
         if self.exports:
             raise BufferError(f"cannot {operation} {self.name}: {self.exports} views of its instructions are in use")
+        return 0
+
+    cdef int check_views(self, str operation) except -1:
+        self.check_insns(operation)
+        if self.mapped:
+            raise BufferError(f"cannot {operation} {self.name}: {self.mapped} views of its maps' memory are in use")
         return 0
 
     cdef Phase now(self) noexcept:

@@ -354,7 +354,7 @@ cdef class Program(Attachable):
                     raise StateError(_errno.EBUSY, "prepare_load may replace the instructions of its own program only",
                                      "set instructions of", str(self))
                 handle.require(1 << PREPARED, f"set instructions of {self} in")
-            handle.check_views("set instructions in")
+            handle.check_insns("set instructions in")
         except BaseException:
             if locked:
                 handle.release()

@@ -1,0 +1,7 @@
+from typing import Any
+
+import numpy
+
+from .btf import Btf
+
+def build(btf: Btf, id: int) -> numpy.dtype[Any]: ...
