@@ -30,6 +30,21 @@ libbpf.pylbpf_on_missing = note_missing
 cdef extern from "<string.h>" nogil:
     char *strdup(const char *text)
 
+cdef extern from * nogil:
+    """
+    #include <stdlib.h>
+
+    /* What malloc has to give back at once it will ask for again with the next open, page by page. glibc keeps as much
+       as twice the largest block that it has given back so far. */
+    static void pylbpf_keep_memory(void)
+    {
+        void *volatile block = malloc(16 << 20);
+
+        free(block);
+    }
+    """
+    void keep_memory "pylbpf_keep_memory"()
+
 cdef enum:
     STATISTICS = 4              # BPF_LOG_STATS: what the verifier counted, and why it refused, but not its way
     WAY = 1                     # BPF_LOG_LEVEL1: the way to a failure
@@ -358,6 +373,7 @@ def verify(list sources, hear, *, progress=None, threads=None, handlers=(), sele
     crew.work.keep = log_limit
     crew.work.flags = FIXED if fixed_log else 0
     crew.note(workers)
+    keep_memory()
     try:
         crew.survey(workers, share_kernel_btf and options.get("btf_custom_path") is None)
         crew.run(workers)

@@ -40,23 +40,11 @@ cdef extern from "Python.h" nogil:
 
 cdef extern from * nogil:
     """
-    #include <stdlib.h>
-
-    /* What malloc has to give back at once it will ask for again with every kernel BTF that libbpf reads, page by page.
-       glibc keeps as much as twice the largest block that it has given back so far. */
-    static void pylbpf_keep_memory(void)
-    {
-        void *volatile block = malloc(16 << 20);
-
-        free(block);
-    }
-
     #define pylbpf_take(counter) __atomic_fetch_add(counter, 1, __ATOMIC_SEQ_CST)
     #define pylbpf_give(counter) __atomic_sub_fetch(counter, 1, __ATOMIC_SEQ_CST)
     #define pylbpf_get(place) __atomic_load_n(place, __ATOMIC_SEQ_CST)
     #define pylbpf_put(place, value) __atomic_store_n(place, value, __ATOMIC_SEQ_CST)
     """
-    void pylbpf_keep_memory()
     size_t take "pylbpf_take"(size_t *counter)
     void give "pylbpf_give"(int *counter)
     size_t get "pylbpf_get"(size_t *place)
@@ -202,7 +190,6 @@ cdef class Crew:
         cdef int started = 0
         block_signals(&self.blocked)
         self.toil.running = wanted
-        pylbpf_keep_memory()
         pthread_attr_init(&attributes)
         pthread_attr_setstacksize(&attributes, STACK)
         pthread_sigmask(SIG_SETMASK, &self.blocked, &self.signals)
