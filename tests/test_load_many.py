@@ -392,6 +392,29 @@ assert os.listdir("/proc/self/fd") == before
     assert "they need 200 descriptors or more" in out and "RLIMIT_NOFILE" in out
 
 
+def test_programs_that_are_not_loaded_need_no_descriptors(tmp_path):
+    """Those of a section with a question mark, of struct_ops alone, and those that a handler switches off."""
+    source = objects.many(40, "mine/{i}", with_map=True)
+    off = objects.build(objects.many(100, "?raw_tp/sys_enter", with_map=True), "off")
+    out = with_descriptors(100, """
+import sys, pylbpf
+class Never(pylbpf.ProgramHandler):
+    section, program_type = "mine/", pylbpf.ProgramType.RAW_TRACEPOINT
+    def setup(self, program):
+        program.autoload = program.name == "p0007"
+raw, off, mine = pylbpf.ProgramType.RAW_TRACEPOINT, sys.argv[1], sys.argv[2]
+pylbpf.load_many([off] * 20, threads=64).close()
+pylbpf.load_many([mine] * 5, handlers=[Never()]).close()
+pylbpf.load_many([mine] * 20, handlers=[pylbpf.ProgramHandler(section="mine/", program_type=raw, autoload=False)]).close()
+pylbpf.load_many([mine] * 2, handlers=[pylbpf.ProgramHandler(section="mine/", program_type=raw)]).close()
+try:
+    pylbpf.load_many([mine] * 3, handlers=[pylbpf.ProgramHandler(section="mine/", program_type=raw)])
+except pylbpf.BpfError as error:
+    print(error)
+""", off, objects.build(source, "forty"))
+    assert "they need 123 descriptors or more beside the 3 in use" in out
+
+
 def test_descriptors_run_out_in_the_middle(small):
     """Somebody else takes them meanwhile: what cannot be loaded fails, the rest stays good."""
     out = with_descriptors(200, """

@@ -13,7 +13,7 @@ from .c cimport libbpf
 from .call cimport clear, current, note_missing
 from .corebtf cimport SharedBtf, add_names, free_names, free_scan, pylbpf_names, share
 from .errors cimport finish
-from .handle cimport Handle, OPENING, phase_name
+from .handle cimport Handle, OPENING, Record, phase_name
 from .loading cimport Plan, Task, VIEWS_IN_USE, WRONG_PHASE, scan_item, work_on_item
 from .object cimport Object, make_object
 from .opening cimport Request, conclude_load
@@ -200,13 +200,15 @@ cdef class Batch(Crew):
         for at in range(self.toil.count):
             task = &self.plan.tasks[at]
             if task.scanned:
-                needed += task.found.maps + (0 if self.select is not None else task.found.programs)
-        if soft == resource.RLIM_INFINITY or needed <= <size_t>max(0, soft - threads):
-            return 0
+                needed += task.found.maps
+                if self.select is None and not may_leave_out(<Handle>task.handle):
+                    needed += task.found.programs
         try:
-            used = len(_os.listdir("/proc/self/fd"))
+            used = len(_os.listdir("/proc/self/fd")) - 1    # without that of the listing
         except OSError:
             used = 3
+        if soft == resource.RLIM_INFINITY or needed + used <= soft:
+            return 0
         raise error_class(_errno.EMFILE)(
             _errno.EMFILE, f"they need {needed} descriptors or more beside the {used} in use, and the process may have {soft} "
             f"(RLIMIT_NOFILE; up to {hard} by resource.setrlimit()); load fewer, or select programs", "load",
@@ -278,6 +280,20 @@ cdef bint runs_python(Handle handle) noexcept:
     for at in range(handle.bound):
         if handle.bindings[at].record.python_prepare_load:
             return True
+    return False
+
+
+cdef bint may_leave_out(Handle handle) noexcept:
+    """Whether a handler may decide that programs are not loaded."""
+    cdef const Record *record
+    cdef size_t at
+    if handle.rules != NULL:
+        for at in range(handle.rules.count):
+            record = handle.rules.records[at]
+            # `prepares` is also true of handlers in Cython, whose setup is not known before it is called.
+            if (record.autoload == 0 or record.python_setup or record.prepares
+                    or (record.setup != NULL and not record.passes)):
+                return True
     return False
 
 
