@@ -20,7 +20,8 @@ def attach_many(items, *, threads=None, bint rollback=True, bint expedite=False,
 
     What has no automatic attach is in ``LinkSet.skipped``. An object keeps the links of what it was given for until it is
     closed; links of programs that were given themselves are the LinkSet's, which must be kept. The objects are locked
-    for the time of the call. Raises StateError and ValueError about items before anything is attached.
+    for the time of the call. Of several kprobe.multi programs the kernel's functions are read once, not for each. Raises
+    StateError and ValueError about items before anything is attached.
     Source: bpf_program__attach().
     """
     cdef Attaching batch = Attaching.__new__(Attaching)
