@@ -1,7 +1,6 @@
 """detach_many() and LinkSet.close(): all are released, programs stop at once, and perf events go in the background."""
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import signal
