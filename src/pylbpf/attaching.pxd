@@ -31,6 +31,7 @@ cdef struct Attempt:
 cdef class Attaching:
     cdef list items             # Handles of objects that are attached as a whole, and Programs
     cdef object on_progress
+    cdef unsigned int generation    # of forks
     cdef bint rollback
     cdef Attempt *attempts
     cdef size_t count, room, told

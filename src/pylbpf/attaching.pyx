@@ -28,14 +28,14 @@ from .detaching cimport detach
 from .errors cimport finish_kept
 from .expedite cimport begin_expedite, end_expedite
 from .functions cimport free_functions, read_functions
-from .handle cimport Handle, LOADED, Record, enter_all, release_all
+from .handle cimport Handle, LOADED, Record, enter_all, fork_generation, release_all
 from .link cimport HIDDEN_EVENT, Link, NO_EVENT, make_link
 from .linkset cimport set_of
 from .log cimport listening
 from .map cimport make_map
 from .program cimport Program, make_program
 from .sections cimport ON_TRACEPOINT, ON_UPROBE, Section, find
-from .workers cimport Crew, cancel, thread_count
+from .workers cimport Crew, cancel, check_process, thread_count
 
 from .errors import StateError
 
@@ -129,6 +129,7 @@ cdef class Attaching:
 
     def __cinit__(self):
         self.items = []
+        self.generation = fork_generation()
         self.rollback = True
         self.subjects = []
         self.several = {}
@@ -280,6 +281,7 @@ cdef class Attaching:
         self.told += 1
         if self.on_progress is not None:
             self.on_progress(self.told, self.count)
+            check_process(self.generation)
         return 0
 
     cdef int attach_in_python(self, size_t at) except -1:
@@ -393,6 +395,12 @@ cdef class Attaching:
 
     cdef int roll_back(self) except -1:
         cdef size_t at
+        if self.generation != fork_generation():
+            # The links are the parent's; closing the copies of their descriptors would disturb them.
+            for at in range(self.count):
+                self.attempts[at].link = NULL
+                self.attempts[at].said = NULL
+            return 0
         for at in range(self.count):
             if self.attempts[at].link != NULL:
                 self.wrap(at)

@@ -13,17 +13,22 @@ from .c cimport libbpf
 from .call cimport clear, current, note_missing
 from .corebtf cimport SharedBtf, add_names, free_names, free_scan, pylbpf_names, share
 from .errors cimport finish
-from .handle cimport Handle, OPENING, Record, phase_name
+from .handle cimport CLOSED, Handle, OPENING, Record, phase_name
 from .loading cimport Plan, Task, VIEWS_IN_USE, WRONG_PHASE, scan_item, work_on_item
 from .object cimport Object, make_object
 from .opening cimport Request, conclude_load
 from .registry cimport end_open
-from .workers cimport Crew, thread_count
+from .workers cimport Crew, callback, thread_count
 
 from .errors import StateError, VerifierError, error_class
 from .report import LoadReport, LoadResult
 
 libbpf.pylbpf_on_missing = note_missing
+
+cdef enum:
+    MOST_LOG = 1 << 30
+
+OPEN_OPTIONS = frozenset(["name", "pin_root_path", "kconfig", "btf_custom_path", "relaxed_maps", "token_path"])
 
 
 @cython.final
@@ -243,6 +248,9 @@ cdef class Batch(Crew):
             self.look_ahead(threads, sharing, order)
             self.run(threads)
         except BaseException as error:
+            if self.forked():
+                self.abandon()
+                raise
             for at in range(self.told, self.toil.ended):
                 self.conclude(self.toil.finished[at])
             report = self.report()
@@ -250,6 +258,20 @@ cdef class Batch(Crew):
             error.report = report
             raise
         return self.report()
+
+    cdef void abandon(self) noexcept:
+        """In a forked child: let go of what the threads were in the middle of in the parent."""
+        cdef size_t at
+        cdef Handle handle
+        cdef set told = {self.toil.finished[at] for at in range(self.told)} if self.toil.finished != NULL else set()
+        for at in range(self.toil.count):
+            if at not in told:
+                handle = (<Object>self.objects[at]).handle
+                handle.ptr = NULL
+                handle.phase = CLOSED
+                memset(&self.plan.tasks[at], 0, sizeof(Task))
+                if self.requests[at] is not None:
+                    (<Request>self.requests[at]).job.own = NULL
 
     cdef object report(self):
         cdef size_t at
@@ -361,23 +383,33 @@ def load_many(items, *, threads=None, handlers=(), select=None, on_error="collec
     cdef list requests = []
     cdef list objects = []
     cdef list results = []
+    cdef set given = set()
     cdef Request request
+    cdef Handle handle
     cdef int workers = thread_count(threads)
     if on_error not in ("collect", "raise", "rollback"):
         raise ValueError(f"on_error must be 'collect', 'raise' or 'rollback', not {on_error!r}")
-    if on_progress is not None and not callable(on_progress):
-        raise TypeError(f"on_progress must be callable, not {type(on_progress).__name__}")
-    if order not in ("cost", "given") and not isinstance(order, LoadReport):
+    callback(on_progress, "on_progress")
+    if not isinstance(order, LoadReport) and (not isinstance(order, str) or order not in ("cost", "given")):
         raise ValueError(f"order must be 'cost', 'given' or a LoadReport, not {order!r}")
-    if log_limit < 0:
-        raise ValueError(f"log_limit must be 0 or more, not {log_limit}")
+    if isinstance(log_limit, bool) or not isinstance(log_limit, int):
+        raise TypeError(f"log_limit must be a number of bytes, not {type(log_limit).__name__}")
+    if not 0 <= log_limit <= <Py_ssize_t>MOST_LOG:
+        raise ValueError(f"log_limit must be 0 to {<Py_ssize_t>MOST_LOG} bytes, not {log_limit}")
+    for option in open_options:
+        if option not in OPEN_OPTIONS:
+            raise TypeError(f"load_many() got an unexpected keyword argument {option!r}")
     select = selection(select)
     if isinstance(handlers, _Iterable):
         handlers = tuple(handlers)      # once for all items
     for source in expand(items):
         if isinstance(source, Object):
-            if any(source is other for other in objects):
+            if source in given:
                 raise ValueError(f"{source!r} is given twice")
+            given.add(source)
+            handle = (<Object>source).handle
+            if handle.inside():         # a worker would wait for ever
+                raise StateError(_errno.EBUSY, "called from inside a callback of the same object", "load", handle.name)
             requests.append(None)
             objects.append(source)
         else:

@@ -19,7 +19,7 @@ from .c cimport bpf, libbpf, uapi
 from .call cimport note_missing
 from .corebtf cimport SharedBtf, share
 from .errors cimport message_of
-from .handle cimport Handle, Rules
+from .handle cimport CLOSED, Handle, Rules
 from .opening cimport Request
 from .overrides cimport reap
 from .program cimport make_program
@@ -236,13 +236,24 @@ cdef class Verification(Crew):
     cdef list handles               # in use
     cdef SharedBtf shared
     cdef object select, hear, progress, failure
-    cdef bint ending
+    cdef bint ending, abandoned
 
     def __cinit__(self):
         begin_work(&self.work)
 
     def __dealloc__(self):
-        free_work(&self.work)
+        if not self.abandoned:
+            free_work(&self.work)
+
+    cdef void abandon(self) noexcept:
+        """In a forked child: let go of what the threads were in the middle of in the parent."""
+        cdef Handle handle
+        self.abandoned = True
+        for each in self.handles:
+            if each is not None:
+                handle = each
+                handle.ptr = NULL
+                handle.phase = CLOSED
 
     cdef int note(self, int threads) except -1:
         """Put down what the workers need, in the form that C needs."""
@@ -379,6 +390,9 @@ def verify(list sources, hear, *, progress=None, threads=None, handlers=(), sele
         crew.run(workers)
     finally:
         crew.ending = True
-        crew.listen()
+        if crew.forked():
+            crew.abandon()
+        else:
+            crew.listen()
         crew.request = None
         reap()          # what nobody could remove while programs pointed there
