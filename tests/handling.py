@@ -52,6 +52,12 @@ def value(map: pylbpf.Map, slot: int) -> int:
     return int.from_bytes(map.lookup(slot.to_bytes(4, sys.byteorder)), sys.byteorder)
 
 
+def count_this_process(obj: pylbpf.Object) -> None:
+    """Tell a loaded object of objects.many(by_process=True) what to count."""
+    counts = obj.maps["counts"]
+    counts.update((counts.max_entries - 1).to_bytes(4, sys.byteorder), os.getpid().to_bytes(8, sys.byteorder))
+
+
 @contextlib.contextmanager
 def registered(*handlers: pylbpf.ProgramHandler) -> Iterator[None]:
     with contextlib.ExitStack() as stack:

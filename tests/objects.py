@@ -87,13 +87,15 @@ def many(
     *,
     insns: int = 0,
     with_map: bool = False,
+    by_process: bool = False,
     subprogram: bool = False,
 ) -> str:
     """C source of `n` programs p0000, p0001, ... that return 0 and touch no context.
 
     `sections`: one name for all or with {i} in it, a sequence that is gone through again and again, or a function
     of the program's number. `insns` makes each longer by about so many instructions; `with_map` adds an array that
-    each counts in; with `subprogram` each calls a static function that libbpf has to append.
+    each counts in, and `by_process` a last slot in it: the process whose calls are counted, see
+    handling.count_this_process(). With `subprogram` each calls a static function that libbpf has to append.
     """
     if isinstance(sections, str):
         section = sections.replace("{i}", "%d") if "{i}" in sections else None
@@ -108,11 +110,17 @@ def many(
     ]
     if with_map:
         lines += [
-            "struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, %d);" % max(n, 1),
+            "struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, %d);" % (max(n, 1) + by_process),
             "__type(key, __u32); __type(value, __u64); } counts SEC(\".maps\");",
             "#define COUNT(i) do { __u32 slot = i; __u64 *value = bpf_map_lookup_elem(&counts, &slot); \\",
-            "	if (value) *value += 1; } while (0)",
+            "	if (value && COUNTS) *value += 1; } while (0)",
         ]
+        lines += [
+            "static __always_inline int counts_here(void) { __u32 last = %d;" % max(n, 1),
+            "	__u64 *process = bpf_map_lookup_elem(&counts, &last);",
+            "	return process && *process == bpf_get_current_pid_tgid() >> 32; }",
+            "#define COUNTS counts_here()",
+        ] if by_process else ["#define COUNTS 1"]
     if subprogram:
         lines.append("static __noinline int zero(int i) { asm volatile(\"\" : \"+r\"(i)); return i - i; }")
     count = "COUNT({i}); " if with_map else ""

@@ -462,3 +462,50 @@ def test_stress_of_attach_and_detach_on_threads(before):
     deadline = time.monotonic() + 30
     while perf_events() != before[1] and time.monotonic() < deadline:
         time.sleep(0.05)
+
+
+# ---------------------------------------------------------------- misuse
+
+
+def test_one_thing_instead_of_several(before):
+    with opened("raw_tp/task_rename", HIT, name="single") as obj:
+        with pylbpf.attach_many(obj) as links:
+            assert len(links) == 2
+        with pylbpf.attach_many(obj.programs["p0001"]) as links:
+            assert [link.program.name for link in links] == ["p0001"] and counted(obj, 1) == 5
+        with pytest.raises(TypeError, match="takes programs and objects, not str"):
+            pylbpf.attach_many(obj.programs)
+    assert len(pylbpf.attach_many([])) == 0
+
+
+def test_what_cannot_be_called_is_told_before_anything_is_attached(before):
+    with opened(HIT, name="uncalled") as obj:
+        with pytest.raises(TypeError, match="on_progress must be callable, not int"):
+            pylbpf.attach_many([obj], on_progress=5)
+        assert left() == before
+
+
+@pytest.mark.parametrize("sections", [[HIT, *SILENT[:6]], ["raw_tp/task_rename"] * 4])
+def test_a_child_that_on_progress_forks_leaves_the_links_alone(before, sections):
+    children = []
+
+    def fork(done, total):
+        if done == 2:
+            child = os.fork()
+            if child == 0:
+                return
+            children.append(child)
+
+    parent = os.getpid()
+    with opened(*sections, name="forking") as obj:
+        try:
+            links = pylbpf.attach_many([obj], on_progress=fork)
+        except BaseException as error:
+            if os.getpid() == parent:
+                raise
+            os._exit(7 if isinstance(error, pylbpf.StateError) and "forked in the middle" in str(error) else 8)
+        if os.getpid() != parent:
+            os._exit(6)
+        assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 7
+        assert len(links) == len(sections) and counted(obj) == 5
+        links.close()

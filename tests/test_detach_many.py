@@ -1,8 +1,9 @@
 """detach_many() and LinkSet.close(): all are released, programs stop at once, and perf events go in the background."""
 from __future__ import annotations
 
-import contextlib
+import copy
 import errno
+import gc
 import os
 import signal
 import subprocess
@@ -428,3 +429,55 @@ def test_usdt_links_go_before_their_object(before, tmp_path):
             if way != "object":
                 assert runs() == 0
         assert left() == before
+
+
+# ---------------------------------------------------------------- misuse
+
+
+def test_one_link_instead_of_several(obj, before):
+    link = obj.programs["p0000"].attach()
+    pylbpf.detach_many(link)
+    assert link.closed and left() == before
+    pylbpf.detach_many([])
+
+
+def test_what_cannot_be_called_is_told_before_anything_is_detached(obj, links):
+    with pytest.raises(TypeError, match="on_progress must be callable, not int"):
+        pylbpf.detach_many(links, on_progress=5)
+    assert not any(link.closed for link in links)
+
+
+def test_a_copy_of_a_set_does_not_take_its_links_along(obj):
+    links = pylbpf.attach_many(obj.programs.values())
+    other = copy.copy(links)
+    assert list(other) == list(links)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        del other
+        gc.collect()
+    assert not any(link.closed for link in links) and counted(obj) == 5
+    links.close()
+
+
+def test_a_child_that_on_progress_forks_leaves_the_links_alone(obj, before):
+    children = []
+
+    def fork(done, total):
+        if done == 1:
+            child = os.fork()
+            if child == 0:
+                return
+            children.append(child)
+
+    parent = os.getpid()
+    links = pylbpf.attach_many(obj.programs.values())
+    try:
+        pylbpf.detach_many(links, on_progress=fork)
+    except BaseException as error:
+        if os.getpid() == parent:
+            raise
+        os._exit(7 if isinstance(error, pylbpf.StateError) and "forked in the middle" in str(error) else 8)
+    if os.getpid() != parent:
+        os._exit(6)
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 7
+    assert all(link.closed for link in links) and left() == before

@@ -1,6 +1,7 @@
 """load_many: each item ends as it would alone, and whatever goes wrong is told and cleaned up."""
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -392,6 +393,29 @@ assert os.listdir("/proc/self/fd") == before
     assert "they need 200 descriptors or more" in out and "RLIMIT_NOFILE" in out
 
 
+def test_programs_that_are_not_loaded_need_no_descriptors(tmp_path):
+    """Those of a section with a question mark, of struct_ops alone, and those that a handler switches off."""
+    source = objects.many(40, "mine/{i}", with_map=True)
+    off = objects.build(objects.many(100, "?raw_tp/sys_enter", with_map=True), "off")
+    out = with_descriptors(100, """
+import sys, pylbpf
+class Never(pylbpf.ProgramHandler):
+    section, program_type = "mine/", pylbpf.ProgramType.RAW_TRACEPOINT
+    def setup(self, program):
+        program.autoload = program.name == "p0007"
+raw, off, mine = pylbpf.ProgramType.RAW_TRACEPOINT, sys.argv[1], sys.argv[2]
+pylbpf.load_many([off] * 20, threads=64).close()
+pylbpf.load_many([mine] * 5, handlers=[Never()]).close()
+pylbpf.load_many([mine] * 20, handlers=[pylbpf.ProgramHandler(section="mine/", program_type=raw, autoload=False)]).close()
+pylbpf.load_many([mine] * 2, handlers=[pylbpf.ProgramHandler(section="mine/", program_type=raw)]).close()
+try:
+    pylbpf.load_many([mine] * 3, handlers=[pylbpf.ProgramHandler(section="mine/", program_type=raw)])
+except pylbpf.BpfError as error:
+    print(error)
+""", off, objects.build(source, "forty"))
+    assert "they need 123 descriptors or more beside the 3 in use" in out
+
+
 def test_descriptors_run_out_in_the_middle(small):
     """Somebody else takes them meanwhile: what cannot be loaded fails, the rest stays good."""
     out = with_descriptors(200, """
@@ -479,3 +503,113 @@ def test_every_item_of_the_corpus_ends_as_it_would_alone():
                     with pylbpf.open(item.path, handlers=handlers) as obj:
                         obj.load()
                         assert code(obj) == code(result.object), item.name
+
+
+# ---------------------------------------------------------------- misuse
+
+
+def test_an_object_that_is_being_loaded_is_refused_by_its_own_callbacks(small):
+    errors = []
+
+    class Again(pylbpf.ProgramHandler):
+        section, program_type = "mine/", pylbpf.ProgramType.RAW_TRACEPOINT
+
+        def prepare_load(self, program, opts):
+            with pytest.raises(pylbpf.StateError, match="inside a callback") as raised:
+                pylbpf.load_many([program.object])
+            errors.append(raised.value.errno)
+
+    with pylbpf.open(objects.build(objects.many(2, "mine/{i}"), "again"), handlers=[Again()]) as obj:
+        obj.load()
+    with pylbpf.open(small) as obj:
+        def select(program):
+            with pytest.raises(pylbpf.StateError, match="inside a callback"):
+                pylbpf.load_many([small, obj])
+            errors.append("select")
+            return True
+
+        pylbpf.load_many([obj], select=select)
+        assert obj.state == pylbpf.State.LOADED
+    assert errors == [errno.EBUSY] * 2 + ["select"] * 3
+
+
+def test_objects_closed_while_others_are_loaded(small):
+    with pylbpf.open(small) as obj:
+        report = pylbpf.load_many([small, obj, small], threads=1, order="given",
+                                  on_progress=lambda done, total, result: (obj.close(), done == 1 and result.object.close()))
+        assert [result.state for result in report] == ["loaded", "failed", "loaded"] or obj.closed
+        assert report[0].object.closed and not report[2].object.closed
+        report.close()
+
+
+@pytest.mark.parametrize("options, error, words", [
+    ({"on_progress": 5}, TypeError, "on_progress must be callable, not int"),
+    ({"log_limit": "1"}, TypeError, "log_limit must be a number of bytes, not str"),
+    ({"log_limit": True}, TypeError, "log_limit must be a number of bytes, not bool"),
+    ({"log_limit": 1 << 70}, ValueError, "log_limit must be 0 to"),
+    ({"log_limit": -1}, ValueError, "log_limit must be 0 to"),
+    ({"nonsense": 1}, TypeError, "load_many.. got an unexpected keyword argument 'nonsense'"),
+    ({"order": ["cost"]}, ValueError, "order must be"),
+    ({"handlers": 5}, TypeError, "handlers must be"),
+])
+def test_bad_options_are_told_before_anything_is_opened(small, options, error, words):
+    opened = []
+    if "handlers" not in options:
+        options = {**options, "handlers": [Noticing(opened)]}
+    with pytest.raises(error, match=words):
+        pylbpf.load_many([small], **options)
+    assert not opened
+
+
+class Noticing(pylbpf.ProgramHandler):
+    program_type = pylbpf.ProgramType.RAW_TRACEPOINT
+
+    def __init__(self, opened):
+        super().__init__(section="raw_tp/")
+        self.opened = opened
+
+    def setup(self, program):
+        self.opened.append(program.name)
+
+
+def test_no_items_and_items_that_fail_to_come(small):
+    assert len(pylbpf.load_many([])) == 0 == len(pylbpf.load_many(iter(())))
+
+    def broken():
+        yield small
+        raise LookupError("no more")
+
+    with pytest.raises(LookupError, match="no more"):
+        pylbpf.load_many(broken())
+    handler = pylbpf.ProgramHandler(section="mine/", program_type=pylbpf.ProgramType.RAW_TRACEPOINT)
+    with pylbpf.register(handler):
+        with pytest.raises(TypeError, match="not int"):
+            pylbpf.load_many([small, 5])
+    assert not pylbpf.handlers()
+
+
+def test_a_child_that_on_progress_forks_cannot_go_on(small):
+    """And leaves alone what the parent's threads are doing."""
+    children = []
+
+    def fork(done, total, result):
+        if done == 3:
+            child = os.fork()
+            if child == 0:
+                return
+            children.append(child)
+
+    parent = os.getpid()
+    try:
+        report = pylbpf.load_many([small] * 40, on_progress=fork)
+    except pylbpf.StateError as error:
+        if os.getpid() == parent:
+            raise
+        os._exit(7 if "forked in the middle" in str(error) else 8)
+    except BaseException:
+        os._exit(9)
+    if os.getpid() != parent:
+        os._exit(6)
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 7
+    assert [result.state for result in report] == ["loaded"] * 40
+    report.close()

@@ -15,6 +15,7 @@ import pytest
 
 import objects
 import pylbpf
+from handling import count_this_process
 
 VERSION = pylbpf.libbpf_version()
 ZERO = bytes(4)
@@ -434,9 +435,11 @@ def test_autoattach_off_is_not_attached(bpf_object, trigger):
 
 @pytest.mark.bpf
 def test_c69_failing_attach_leaves_nothing_attached(bpf_object, trigger):
-    source = objects.many(3, ["raw_tp/task_rename", "raw_tp/task_rename", "raw_tp/there_is_no_such"], with_map=True)
+    source = objects.many(3, ["raw_tp/task_rename", "raw_tp/task_rename", "raw_tp/there_is_no_such"], with_map=True,
+                          by_process=True)
     with pylbpf.open(build(source, "half_attachable")) as obj:
         obj.load()
+        count_this_process(obj)
         before = sorted(os.listdir("/proc/self/fd"))
         with pytest.raises(FileNotFoundError, match="p0002") as raised:
             obj.attach()

@@ -924,3 +924,51 @@ def test_a_cluster_of_which_a_worker_is_killed_loses_no_item(crowd, cluster):
 
     report = verify_many(crowd, executor=cluster.get_executor(), on_progress=kill)
     assert killed and short(report) == expected
+
+
+# ---------------------------------------------------------------- misuse
+
+
+def test_names_may_come_from_anything(bpf_object):
+    names = ["first", "second"]
+    for select in (names, iter(names), (name for name in names), {*names}, dict.fromkeys(names)):
+        assert [result.program for result in verify_many(bpf_object("subprogs"), select=select)] == names
+
+
+@pytest.mark.parametrize("options, error, words", [
+    ({"on_progress": 5}, TypeError, "on_progress must be callable, not int"),
+    ({"select": 5}, TypeError, "select must be a function or a collection of names, not 5"),
+    ({"select": "first"}, TypeError, "select must be a function or a collection of names"),
+    ({"select": ["first", 5]}, TypeError, "select must be a function or a collection of names"),
+    ({"log_limit": "1"}, TypeError, "log_limit must be a number, not str"),
+    ({"threads": 0}, ValueError, "threads must be 1 or more, not 0"),
+    ({"threads": "2"}, TypeError, "threads must be a number, not str"),
+    ({"executor": 5}, TypeError, "executor must be a concurrent.futures.Executor, not int"),
+])
+def test_bad_options_are_told_at_once(options, error, words):
+    for executor in (None, concurrent.futures.Executor()):
+        with pytest.raises(error, match=words):
+            verify_many([], **{"executor": executor, **options})
+
+
+def test_a_child_that_on_progress_forks_cannot_go_on(bpf_object):
+    children = []
+
+    def fork(done, total, result):
+        if done == 3:
+            child = os.fork()
+            if child == 0:
+                return
+            children.append(child)
+
+    parent = os.getpid()
+    try:
+        report = verify_many([bpf_object("subprogs")] * 10, on_progress=fork)
+    except BaseException as error:
+        if os.getpid() == parent:
+            raise
+        os._exit(7 if isinstance(error, pylbpf.StateError) and "forked in the middle" in str(error) else 8)
+    if os.getpid() != parent:
+        os._exit(6)
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 7
+    assert {result.verdict for result in report} == {"accepted"}

@@ -9,6 +9,7 @@ from typing import Iterator
 import kernel
 import objects
 import pylbpf
+from handling import count_this_process
 
 HIT = "tp/task/task_rename"  # kernel.rename_task() trips it
 SILENT = ["tp/task/task_newtask", "tp/sched/sched_process_fork", "tp/sched/sched_process_exec", "tp/sched/sched_process_exit",
@@ -18,14 +19,15 @@ SILENT = ["tp/task/task_newtask", "tp/sched/sched_process_fork", "tp/sched/sched
 @contextlib.contextmanager
 def opened(*sections: str, handlers: tuple[pylbpf.ProgramHandler, ...] = (), name: str = "together") -> Iterator[pylbpf.Object]:
     """A loaded object with a program p0000, p0001, ... for each section; it counts in its slot of the map `counts`."""
-    source = objects.many(len(sections), sections, with_map=True)
+    source = objects.many(len(sections), sections, with_map=True, by_process=True)
     with pylbpf.open(objects.build(source, name), handlers=handlers) as obj:
         obj.load()
+        count_this_process(obj)
         yield obj
 
 
 def counted(obj: pylbpf.Object, slot: int = 0) -> int:
-    """How often a program runs when the tracepoint task_rename is tripped five times."""
+    """How often a program runs in this process while it trips the tracepoint task_rename five times."""
     def read() -> int:
         return int.from_bytes(obj.maps["counts"].lookup(slot.to_bytes(4, "little")), "little")
 

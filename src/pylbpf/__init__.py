@@ -8,7 +8,7 @@
         for record in obj.ring_buffer("events").records(timeout=1.0):
             ...
 """
-from . import log as _log           # first: from here on libbpf is silent
+from . import log as _log  # noqa: F401  first: from here on libbpf is silent
 from .object import Object, open
 from .program import FuncInfo, LineInfo, Program
 from .insns import Insn, Insns

@@ -3,6 +3,7 @@ from cpython.object cimport PyObject
 
 from .c cimport libbpf
 from .call cimport Call
+from .functions cimport Functions
 from .handle cimport Handle, Record
 from .link cimport Link
 
@@ -16,6 +17,8 @@ cdef struct Attempt:
     const Record *record
     bint python                 # attached by Python
     bint together               # with its neighbours, on several threads
+    bint reads                  # libbpf would read all functions of the kernel for it,
+    const Functions *functions  # which were read already; or NULL
     bint owned                  # the object keeps the link
     bint tried
     int code
@@ -28,9 +31,12 @@ cdef struct Attempt:
 cdef class Attaching:
     cdef list items             # Handles of objects that are attached as a whole, and Programs
     cdef object on_progress
+    cdef unsigned int generation    # of forks
     cdef bint rollback
     cdef Attempt *attempts
     cdef size_t count, room, told
+    cdef size_t readers         # how many attempts read
+    cdef Functions functions
     cdef list subjects          # of each attempt its Program or Map; None as long as nobody needs it
     cdef dict several           # attempt -> links that a handler in Python made
     cdef dict raised            # attempt -> exception of Python
@@ -42,6 +48,7 @@ cdef class Attaching:
     cdef int add_object(self, Handle handle) except -1
     cdef int gather(self) except -1
     cdef int check_twice(self) except -1
+    cdef void read_once(self) noexcept
     cdef object subject(self, size_t at)
     cdef bint failed(self, size_t at)
     cdef object error(self, size_t at)

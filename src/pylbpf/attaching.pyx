@@ -4,6 +4,8 @@ What C attaches is attached by C, without the GIL in between; handlers in Python
 the calling thread. Neighbours that are tracepoints or uprobes are attached on several threads, for they take most of
 their time for files and for waiting. All other kinds gain nothing from threads, or lose.
 
+The functions of the kernel that patterns of kprobe.multi mean are looked up in one list for all.
+
 libbpf's attach functions change nothing in object or program but for USDT, whose programs are attached one by one. All
 objects are locked meanwhile.
 """
@@ -19,19 +21,21 @@ from libc.string cimport memset
 from posix.time cimport clock_gettime, timespec
 
 from .attach cimport attach_one
+from .autoattach cimport attach_functions, is_on_functions
 from .c cimport libbpf
 from .call cimport Call, clear, enter, keep_call, leave, note_missing
 from .detaching cimport detach
 from .errors cimport finish_kept
 from .expedite cimport begin_expedite, end_expedite
-from .handle cimport Handle, LOADED, Record, enter_all, release_all
-from .link cimport Link, NO_EVENT, make_link
+from .functions cimport free_functions, read_functions
+from .handle cimport Handle, LOADED, Record, enter_all, fork_generation, release_all
+from .link cimport HIDDEN_EVENT, Link, NO_EVENT, make_link
 from .linkset cimport set_of
 from .log cimport listening
 from .map cimport make_map
 from .program cimport Program, make_program
 from .sections cimport ON_TRACEPOINT, ON_UPROBE, Section, find
-from .workers cimport Crew, cancel, thread_count
+from .workers cimport Crew, cancel, check_process, thread_count
 
 from .errors import StateError
 
@@ -70,7 +74,11 @@ cdef void attempt_one(Attempt *attempt) noexcept nogil:
     cdef Call call
     attempt.tried = True
     enter(&call, attempt.handle)
-    attempt.code = attach_one(attempt.target, attempt.record, &attempt.link, &attempt.event)
+    if attempt.functions != NULL:
+        attempt.event = HIDDEN_EVENT
+        attempt.code = attach_functions(attempt.target, attempt.functions, &attempt.link)
+    else:
+        attempt.code = attach_one(attempt.target, attempt.record, &attempt.link, &attempt.event)
     if attempt.code == -EOPNOTSUPP and attempt.record == NULL and call.length == 0:
         # libbpf says nothing about a section without automatic attach; of failures it does.
         attempt.code = 0
@@ -121,6 +129,7 @@ cdef class Attaching:
 
     def __cinit__(self):
         self.items = []
+        self.generation = fork_generation()
         self.rollback = True
         self.subjects = []
         self.several = {}
@@ -140,6 +149,7 @@ cdef class Attaching:
             if self.attempts[at].link != NULL:      # there was no memory to roll it back
                 libbpf.bpf_link__destroy(self.attempts[at].link)
         free(self.attempts)
+        free_functions(&self.functions)
 
     # What is to be attached
 
@@ -172,6 +182,11 @@ cdef class Attaching:
         # Inside the handler's own attach it is done as without the handler.
         attempt.python = record != NULL and record.python_attach != NULL and handle.attaching != program
         attempt.together = not attempt.python and gains_from_threads(program, record)
+        # After a change of its type libbpf does not know any more how a program is attached.
+        if record == NULL and <int>libbpf.bpf_program__type(program) == KPROBE and is_on_functions(program):
+            attempt.reads = handle.retyped is None or libbpf.bpf_program__name(program).decode(
+                "utf-8", "surrogateescape") not in handle.retyped
+            self.readers += attempt.reads
         return 0
 
     cdef int add_object(self, Handle handle) except -1:
@@ -232,6 +247,16 @@ cdef class Attaching:
                 programs.add(<size_t>self.attempts[at].program)
         return 0
 
+    cdef void read_once(self) noexcept:
+        """Read for all of them what libbpf would read for each. If that fails, libbpf may try and say why."""
+        cdef size_t at
+        cdef int code
+        with nogil:
+            code = read_functions(&self.functions)
+            for at in range(self.count):
+                if self.attempts[at].reads and code == 0:
+                    self.attempts[at].functions = &self.functions
+
     cdef object subject(self, size_t at):
         if self.subjects[at] is None:
             self.subjects[at] = make_program(<Handle>self.attempts[at].handle, self.attempts[at].program)
@@ -256,6 +281,7 @@ cdef class Attaching:
         self.told += 1
         if self.on_progress is not None:
             self.on_progress(self.told, self.count)
+            check_process(self.generation)
         return 0
 
     cdef int attach_in_python(self, size_t at) except -1:
@@ -299,6 +325,8 @@ cdef class Attaching:
     cdef int attach_all(self, int threads) except -1:
         cdef size_t at = 0
         cdef size_t first, end
+        if self.readers > 1:
+            self.read_once()
         while at < self.count:
             first = at
             end = at + 1
@@ -367,6 +395,12 @@ cdef class Attaching:
 
     cdef int roll_back(self) except -1:
         cdef size_t at
+        if self.generation != fork_generation():
+            # The links are the parent's; closing the copies of their descriptors would disturb them.
+            for at in range(self.count):
+                self.attempts[at].link = NULL
+                self.attempts[at].said = NULL
+            return 0
         for at in range(self.count):
             if self.attempts[at].link != NULL:
                 self.wrap(at)

@@ -6,7 +6,7 @@ from .program import Program
 from .report import LoadReport
 
 def attach_many(
-    items: Iterable[Program | Object] | LoadReport,
+    items: Program | Object | Iterable[Program | Object] | LoadReport,
     *,
     threads: int | None = None,
     rollback: bool = True,

@@ -3,12 +3,15 @@ from .attaching cimport Attaching
 from .handle cimport Handle
 from .object cimport Object
 from .program cimport Program
+from .workers cimport callback
+
+from .report import LoadReport
 
 
 def attach_many(items, *, threads=None, bint rollback=True, bint expedite=False, on_progress=None):
     """Attach many programs, and all that Object.attach() attaches of objects, in their order; return a LinkSet.
 
-    - ``items``: Programs and Objects, all loaded; or a LoadReport, which stands for its objects. A program that is given
+    - ``items``: Programs and Objects, or one, all loaded; or a LoadReport, which stands for its objects. A program that is given
       itself is attached whatever its ``autoattach`` says. Nothing may be given twice.
     - ``threads``: at most so many for what gains from threads: neighbours that are tracepoints or uprobes, by default 8.
       Handlers' attach methods, and all other kinds, are run one after the other on the calling thread.
@@ -20,7 +23,8 @@ def attach_many(items, *, threads=None, bint rollback=True, bint expedite=False,
 
     What has no automatic attach is in ``LinkSet.skipped``. An object keeps the links of what it was given for until it is
     closed; links of programs that were given themselves are the LinkSet's, which must be kept. The objects are locked
-    for the time of the call. Raises StateError and ValueError about items before anything is attached.
+    for the time of the call. Of several kprobe.multi programs the kernel's functions are read once, not for each. Raises
+    StateError and ValueError about items before anything is attached.
     Source: bpf_program__attach().
     """
     cdef Attaching batch = Attaching.__new__(Attaching)
@@ -28,8 +32,12 @@ def attach_many(items, *, threads=None, bint rollback=True, bint expedite=False,
     cdef Object owner
     cdef set given = set()
     batch.rollback = rollback
-    batch.on_progress = on_progress
-    for item in getattr(items, "objects", items):
+    batch.on_progress = callback(on_progress, "on_progress")
+    if isinstance(items, (Program, Object)):
+        items = [items]
+    elif isinstance(items, LoadReport):
+        items = items.objects
+    for item in items:
         if isinstance(item, Program):
             batch.items.append(item)
         elif isinstance(item, Object):

@@ -1,11 +1,12 @@
 """How libbpf attaches the programs of its own sections, by what the section's name says after the slash."""
 from libc.errno cimport EINVAL, ENAMETOOLONG, errno
-from libc.stdlib cimport strtol
+from libc.stdlib cimport free, strtol
 from libc.string cimport memcpy, memset, strchr, strlen, strrchr, strspn
 
 from .builtin cimport explain, target_of
 from .c cimport libbpf
 from .call cimport note_missing
+from .functions cimport Functions, find_functions, reads_functions
 from .link cimport HIDDEN_EVENT, NO_EVENT
 from .sections cimport (
     NOWHERE, ON_FUNCTION, ON_FUNCTIONS, ON_ITERATOR, ON_KPROBE, ON_KPROBES, ON_LSM, ON_RAW_TRACEPOINT, ON_SYSCALL,
@@ -57,6 +58,54 @@ cdef int attach_kprobe(const libbpf.bpf_program *program, const Section *section
     if several:
         return made(libbpf.bpf_program__attach_kprobe_multi_opts(program, name, &multi), link)
     return made(libbpf.bpf_program__attach_kprobe_opts(program, name, &opts), link)
+
+
+cdef bint pattern_of(const libbpf.bpf_program *program, char *pattern, size_t room) noexcept nogil:
+    """The pattern of functions that a program's section names, or False."""
+    cdef const Section *section = find(libbpf.bpf_program__section_name(program))
+    cdef const char *target = target_of(program)
+    cdef size_t length
+    if section == NULL or section.attachment != ON_KPROBES or target == NULL:
+        return False
+    length = strspn(target, SYMBOLS)
+    if length == 0 or length >= room:
+        return False
+    memcpy(pattern, target, length)
+    pattern[length] = 0
+    return True
+
+
+cdef bint is_on_functions(const libbpf.bpf_program *program) noexcept nogil:
+    cdef char pattern[512]
+    cdef const Section *section = find(libbpf.bpf_program__section_name(program))
+    if not pattern_of(program, pattern, sizeof(pattern)) or not reads_functions(pattern):
+        return False
+    # An older libbpf has no such sections.
+    return not section.traits & SESSION or libbpf.libbpf_major_version() > 1 or libbpf.libbpf_minor_version() >= 5
+
+
+cdef int attach_functions(const libbpf.bpf_program *program, const Functions *functions, libbpf.bpf_link **link) noexcept nogil:
+    cdef const Section *section = find(libbpf.bpf_program__section_name(program))
+    cdef libbpf.bpf_kprobe_multi_opts opts
+    cdef unsigned long *addresses
+    cdef char pattern[512]
+    cdef size_t count
+    cdef int code
+    link[0] = NULL
+    if not pattern_of(program, pattern, sizeof(pattern)):
+        return -EINVAL
+    code = find_functions(functions, pattern, &addresses, &count)
+    if code < 0:
+        return code
+    memset(&opts, 0, sizeof(opts))
+    opts.sz = sizeof(opts)
+    opts.addrs = addresses
+    opts.cnt = count
+    opts.retprobe = section.traits & RETURN
+    opts.session = section.traits & SESSION
+    code = made(libbpf.bpf_program__attach_kprobe_multi_opts(program, NULL, &opts), link)
+    free(addresses)
+    return code
 
 
 cdef long take_offset(char **function) noexcept nogil:

@@ -13,17 +13,22 @@ from .c cimport libbpf
 from .call cimport clear, current, note_missing
 from .corebtf cimport SharedBtf, add_names, free_names, free_scan, pylbpf_names, share
 from .errors cimport finish
-from .handle cimport Handle, OPENING, phase_name
+from .handle cimport CLOSED, Handle, OPENING, Record, phase_name
 from .loading cimport Plan, Task, VIEWS_IN_USE, WRONG_PHASE, scan_item, work_on_item
 from .object cimport Object, make_object
 from .opening cimport Request, conclude_load
 from .registry cimport end_open
-from .workers cimport Crew, thread_count
+from .workers cimport Crew, callback, thread_count
 
 from .errors import StateError, VerifierError, error_class
 from .report import LoadReport, LoadResult
 
 libbpf.pylbpf_on_missing = note_missing
+
+cdef enum:
+    MOST_LOG = 1 << 30
+
+OPEN_OPTIONS = frozenset(["name", "pin_root_path", "kconfig", "btf_custom_path", "relaxed_maps", "token_path"])
 
 
 @cython.final
@@ -200,13 +205,15 @@ cdef class Batch(Crew):
         for at in range(self.toil.count):
             task = &self.plan.tasks[at]
             if task.scanned:
-                needed += task.found.maps + (0 if self.select is not None else task.found.programs)
-        if soft == resource.RLIM_INFINITY or needed <= <size_t>max(0, soft - threads):
-            return 0
+                needed += task.found.maps
+                if self.select is None and not may_leave_out(<Handle>task.handle):
+                    needed += task.found.programs
         try:
-            used = len(_os.listdir("/proc/self/fd"))
+            used = len(_os.listdir("/proc/self/fd")) - 1    # without that of the listing
         except OSError:
             used = 3
+        if soft == resource.RLIM_INFINITY or needed + used <= soft:
+            return 0
         raise error_class(_errno.EMFILE)(
             _errno.EMFILE, f"they need {needed} descriptors or more beside the {used} in use, and the process may have {soft} "
             f"(RLIMIT_NOFILE; up to {hard} by resource.setrlimit()); load fewer, or select programs", "load",
@@ -241,6 +248,9 @@ cdef class Batch(Crew):
             self.look_ahead(threads, sharing, order)
             self.run(threads)
         except BaseException as error:
+            if self.forked():
+                self.abandon()
+                raise
             for at in range(self.told, self.toil.ended):
                 self.conclude(self.toil.finished[at])
             report = self.report()
@@ -248,6 +258,20 @@ cdef class Batch(Crew):
             error.report = report
             raise
         return self.report()
+
+    cdef void abandon(self) noexcept:
+        """In a forked child: let go of what the threads were in the middle of in the parent."""
+        cdef size_t at
+        cdef Handle handle
+        cdef set told = {self.toil.finished[at] for at in range(self.told)} if self.toil.finished != NULL else set()
+        for at in range(self.toil.count):
+            if at not in told:
+                handle = (<Object>self.objects[at]).handle
+                handle.ptr = NULL
+                handle.phase = CLOSED
+                memset(&self.plan.tasks[at], 0, sizeof(Task))
+                if self.requests[at] is not None:
+                    (<Request>self.requests[at]).job.own = NULL
 
     cdef object report(self):
         cdef size_t at
@@ -278,6 +302,20 @@ cdef bint runs_python(Handle handle) noexcept:
     for at in range(handle.bound):
         if handle.bindings[at].record.python_prepare_load:
             return True
+    return False
+
+
+cdef bint may_leave_out(Handle handle) noexcept:
+    """Whether a handler may decide that programs are not loaded."""
+    cdef const Record *record
+    cdef size_t at
+    if handle.rules != NULL:
+        for at in range(handle.rules.count):
+            record = handle.rules.records[at]
+            # `prepares` is also true of handlers in Cython, whose setup is not known before it is called.
+            if (record.autoload == 0 or record.python_setup or record.prepares
+                    or (record.setup != NULL and not record.passes)):
+                return True
     return False
 
 
@@ -345,23 +383,33 @@ def load_many(items, *, threads=None, handlers=(), select=None, on_error="collec
     cdef list requests = []
     cdef list objects = []
     cdef list results = []
+    cdef set given = set()
     cdef Request request
+    cdef Handle handle
     cdef int workers = thread_count(threads)
     if on_error not in ("collect", "raise", "rollback"):
         raise ValueError(f"on_error must be 'collect', 'raise' or 'rollback', not {on_error!r}")
-    if on_progress is not None and not callable(on_progress):
-        raise TypeError(f"on_progress must be callable, not {type(on_progress).__name__}")
-    if order not in ("cost", "given") and not isinstance(order, LoadReport):
+    callback(on_progress, "on_progress")
+    if not isinstance(order, LoadReport) and (not isinstance(order, str) or order not in ("cost", "given")):
         raise ValueError(f"order must be 'cost', 'given' or a LoadReport, not {order!r}")
-    if log_limit < 0:
-        raise ValueError(f"log_limit must be 0 or more, not {log_limit}")
+    if isinstance(log_limit, bool) or not isinstance(log_limit, int):
+        raise TypeError(f"log_limit must be a number of bytes, not {type(log_limit).__name__}")
+    if not 0 <= log_limit <= <Py_ssize_t>MOST_LOG:
+        raise ValueError(f"log_limit must be 0 to {<Py_ssize_t>MOST_LOG} bytes, not {log_limit}")
+    for option in open_options:
+        if option not in OPEN_OPTIONS:
+            raise TypeError(f"load_many() got an unexpected keyword argument {option!r}")
     select = selection(select)
     if isinstance(handlers, _Iterable):
         handlers = tuple(handlers)      # once for all items
     for source in expand(items):
         if isinstance(source, Object):
-            if any(source is other for other in objects):
+            if source in given:
                 raise ValueError(f"{source!r} is given twice")
+            given.add(source)
+            handle = (<Object>source).handle
+            if handle.inside():         # a worker would wait for ever
+                raise StateError(_errno.EBUSY, "called from inside a callback of the same object", "load", handle.name)
             requests.append(None)
             objects.append(source)
         else:

@@ -91,10 +91,10 @@ static const char *name_of(const struct object *o, const Elf64_Shdr *s)
 	return s->sh_name < o->names_size ? o->names + s->sh_name : "";
 }
 
-/* What stands at the beginning of a map's life: symbols in the section, or the section itself. */
+/* What stands at the beginning of a map's life: symbols in the section, or the section itself. With a question mark
+ * neither programs nor maps are made unless somebody asks for them. */
 static bool holds_maps(const char *name)
 {
-	name += *name == '?';
 	return strcmp(name, ".maps") == 0 || strcmp(name, ".struct_ops") == 0 || strcmp(name, ".struct_ops.link") == 0;
 }
 
@@ -108,6 +108,12 @@ static bool is_map(const char *name)
 			return true;
 	}
 	return false;
+}
+
+/* Whether each of its functions is going to be a program. Those of struct_ops are loaded for a map only. */
+static bool holds_programs(const char *name)
+{
+	return *name != '?' && strcmp(name, ".text") && strncmp(name, "struct_ops", strlen("struct_ops"));
 }
 
 static bool is_code(const Elf64_Shdr *s)
@@ -127,7 +133,7 @@ static void count_symbols(const struct object *o, const Elf64_Shdr *table, struc
 			continue;
 		if (symbol.st_shndx != current) {
 			Elf64_Shdr s = section(o, current = symbol.st_shndx);
-			programs = is_code(&s) && strcmp(name_of(o, &s), ".text");
+			programs = is_code(&s) && holds_programs(name_of(o, &s));
 			maps = holds_maps(name_of(o, &s));
 		}
 		scan->programs += programs && ELF64_ST_TYPE(symbol.st_info) == STT_FUNC;

@@ -6,8 +6,8 @@
 
 struct pylbpf_scan {
 	size_t insns;                 /* in all executable sections */
-	size_t programs;              /* functions in executable sections, but those of .text */
-	size_t maps;                  /* at least so many */
+	size_t programs;              /* that are loaded if nobody decides otherwise */
+	size_t maps;                  /* that are made, at least so many */
 	size_t relocations;           /* CO-RE relocations */
 	uint32_t kinds;               /* of relocations: 1 << enum bpf_core_relo_kind */
 	const char *plain;            /* why only the kernel's whole BTF will do, a static text; NULL if a part will */

@@ -21,7 +21,7 @@ from .errors cimport finish_kept
 from .expedite cimport begin_expedite, end_expedite
 from .handle cimport Handle, enter_all, fork_generation, leave_place, release_all
 from .link cimport HIDDEN_EVENT, Link, NO_EVENT, PLAIN_LINK, USDT_LINK, program_on_event, programs_of_events
-from .workers cimport Crew, thread_count
+from .workers cimport Crew, check_process, thread_count
 
 from .errors import BpfError, StateError
 
@@ -101,6 +101,7 @@ cdef class Detaching(Crew):
     def __cinit__(self):
         self.entered = []
         self.failures = []
+        self.toil.generation = fork_generation()
 
     def __dealloc__(self):
         cdef size_t at
@@ -206,7 +207,20 @@ cdef class Detaching(Crew):
             except BaseException as error:
                 self.hushed = True
                 self.failures.append(error)     # the rest is released all the same
+            self.check_forked()
         return 0
+
+    cdef int check_forked(self) except -1:
+        """Raise in a forked child, and let go of what is the parent's."""
+        cdef size_t at
+        if self.toil.generation != fork_generation():
+            for at in range(self.count):
+                self.releases[at].ptr = NULL
+                self.releases[at].said = NULL
+                self.releases[at].code = 0
+                self.releases[at].held = NO_EVENT
+            self.hidden_count = 0
+        return check_process(self.toil.generation)
 
     cdef int release_all(self, int threads) except -1:
         """Raises nothing: what signal handlers and callbacks raise waits until all is released."""
@@ -221,13 +235,20 @@ cdef class Detaching(Crew):
             except BaseException as error:
                 self.failures.append(error)
             if self.on_progress is not None:
-                self.finish_item(at - 1)
+                try:
+                    self.finish_item(at - 1)
+                except StateError as error:
+                    self.failures.insert(0, error)
+                    return 0
         self.toil.work = release_item
         self.toil.context = self.releases + self.sleepers
         self.toil.count = self.count - self.sleepers
         try:
             self.run(threads)
         except BaseException as error:
+            if self.forked():
+                self.failures.insert(0, error)
+                return 0
             self.failures.append(error)
         with nogil:
             for at in range(self.count):        # what there was no memory to have done by threads

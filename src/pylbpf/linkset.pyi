@@ -28,7 +28,7 @@ class LinkSet(Sequence[Link]):
     def close(self, wait: bool = True, *, expedite: bool = False) -> None: ...
 
 def detach_many(
-    links: Iterable[Link],
+    links: Link | Iterable[Link],
     *,
     threads: int | None = None,
     wait: bool = True,

@@ -7,6 +7,7 @@ from .closer cimport wait_closed
 from .detaching cimport detach
 from .handle cimport fork_generation
 from .link cimport Link
+from .workers cimport callback
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *object)
@@ -47,7 +48,7 @@ class LinkSet(_Sequence):
 
     def __del__(self):
         links = self.__dict__.pop("_links", ())
-        cdef list alone = only_here(links)
+        cdef list alone = only_here(links) if Py_REFCNT(<PyObject *>links) == 1 else []     # else there is a copy
         if alone:
             try:
                 PyErr_ResourceWarning(self, 1, b"a LinkSet of %zd links was never closed", <Py_ssize_t>len(alone))
@@ -101,7 +102,7 @@ cdef object set_of(list links, list skipped, list errors):
 
 
 def detach_many(links, *, threads=None, wait=True, expedite=False, on_progress=None):
-    """Release many links, the last one first; links that are closed are left alone.
+    """Release many links, or one, the last one first; links that are closed are left alone.
 
     Links on perf events, of tracepoints, kprobes and uprobes, sleep in the kernel on up to ``threads`` threads (default
     128) at once; all others gain nothing from threads and are released one after the other. With ``wait=False`` it
@@ -112,7 +113,8 @@ def detach_many(links, *, threads=None, wait=True, expedite=False, on_progress=N
     Source: bpf_link__destroy().
     """
     cdef list all = []
-    for link in links:
+    callback(on_progress, "on_progress")
+    for link in (links,) if isinstance(links, Link) else links:
         if not isinstance(link, Link):
             raise TypeError(f"detach_many() takes links, not {type(link).__name__}")
         all.append(link)

@@ -1,3 +1,4 @@
+from builtins import object as _Anything
 from typing import final
 
 from _typeshed import FileDescriptorLike
@@ -90,5 +91,3 @@ class Program(Attachable):
     # Any program may be compared with anything; the name `object` is taken by the property here.
     def __eq__(self, other: _Anything, /) -> bool: ...
     def __hash__(self) -> int: ...
-
-from builtins import object as _Anything

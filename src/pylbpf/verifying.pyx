@@ -19,7 +19,7 @@ from .c cimport bpf, libbpf, uapi
 from .call cimport note_missing
 from .corebtf cimport SharedBtf, share
 from .errors cimport message_of
-from .handle cimport Handle, Rules
+from .handle cimport CLOSED, Handle, Rules
 from .opening cimport Request
 from .overrides cimport reap
 from .program cimport make_program
@@ -29,6 +29,21 @@ libbpf.pylbpf_on_missing = note_missing
 
 cdef extern from "<string.h>" nogil:
     char *strdup(const char *text)
+
+cdef extern from * nogil:
+    """
+    #include <stdlib.h>
+
+    /* What malloc has to give back at once it will ask for again with the next open, page by page. glibc keeps as much
+       as twice the largest block that it has given back so far. */
+    static void pylbpf_keep_memory(void)
+    {
+        void *volatile block = malloc(16 << 20);
+
+        free(block);
+    }
+    """
+    void keep_memory "pylbpf_keep_memory"()
 
 cdef enum:
     STATISTICS = 4              # BPF_LOG_STATS: what the verifier counted, and why it refused, but not its way
@@ -221,13 +236,24 @@ cdef class Verification(Crew):
     cdef list handles               # in use
     cdef SharedBtf shared
     cdef object select, hear, progress, failure
-    cdef bint ending
+    cdef bint ending, abandoned
 
     def __cinit__(self):
         begin_work(&self.work)
 
     def __dealloc__(self):
-        free_work(&self.work)
+        if not self.abandoned:
+            free_work(&self.work)
+
+    cdef void abandon(self) noexcept:
+        """In a forked child: let go of what the threads were in the middle of in the parent."""
+        cdef Handle handle
+        self.abandoned = True
+        for each in self.handles:
+            if each is not None:
+                handle = each
+                handle.ptr = NULL
+                handle.phase = CLOSED
 
     cdef int note(self, int threads) except -1:
         """Put down what the workers need, in the form that C needs."""
@@ -358,11 +384,15 @@ def verify(list sources, hear, *, progress=None, threads=None, handlers=(), sele
     crew.work.keep = log_limit
     crew.work.flags = FIXED if fixed_log else 0
     crew.note(workers)
+    keep_memory()
     try:
         crew.survey(workers, share_kernel_btf and options.get("btf_custom_path") is None)
         crew.run(workers)
     finally:
         crew.ending = True
-        crew.listen()
+        if crew.forked():
+            crew.abandon()
+        else:
+            crew.listen()
         crew.request = None
         reap()          # what nobody could remove while programs pointed there

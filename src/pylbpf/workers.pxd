@@ -23,6 +23,7 @@ cdef struct Toil:
     size_t *finished            # the items in the order in which they were finished,
     size_t ended                # so many
     int running                 # workers
+    unsigned int generation     # of forks, when run() began
     int cancelled               # no further item is begun
     sem_t news
 
@@ -35,6 +36,7 @@ cdef class Crew:
 
     cdef int finish_item(self, size_t item) except -1
     cdef int listen(self) except -1
+    cdef bint forked(self) noexcept
     cdef void stop(self) noexcept nogil
     cdef int run(self, int threads) except -1
     cdef int start(self, pthread_t *threads, int wanted) noexcept nogil
@@ -46,3 +48,5 @@ cdef void tell(Toil *toil) noexcept nogil
 cdef void block_signals(sigset_t *blocked) noexcept nogil
 cdef int usable_cpus() except -1
 cdef int thread_count(object threads) except -1
+cdef object callback(object function, str what)
+cdef int check_process(unsigned int generation) except -1

@@ -2,7 +2,11 @@
 
 Signals are blocked in them, so that Ctrl-C reaches the thread that waits. It learns of each item that is finished, takes
 the GIL for that only, and is the one that raises. Whatever happens, no thread is left when the call returns.
+
+Who is told may fork. The child has none of the threads, and what they were in the middle of is theirs: the call ends
+there with StateError, and leaves it alone.
 """
+import errno as _errno
 import os as _os
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -11,6 +15,10 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from posix.signal cimport SIG_SETMASK, sigdelset, sigfillset, sigset_t
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
+
+from .handle cimport fork_generation
+
+from .errors import StateError
 
 cdef extern from "<signal.h>" nogil:
     int pthread_sigmask(int how, const sigset_t *wanted, sigset_t *before)
@@ -40,23 +48,11 @@ cdef extern from "Python.h" nogil:
 
 cdef extern from * nogil:
     """
-    #include <stdlib.h>
-
-    /* What malloc has to give back at once it will ask for again with every kernel BTF that libbpf reads, page by page.
-       glibc keeps as much as twice the largest block that it has given back so far. */
-    static void pylbpf_keep_memory(void)
-    {
-        void *volatile block = malloc(16 << 20);
-
-        free(block);
-    }
-
     #define pylbpf_take(counter) __atomic_fetch_add(counter, 1, __ATOMIC_SEQ_CST)
     #define pylbpf_give(counter) __atomic_sub_fetch(counter, 1, __ATOMIC_SEQ_CST)
     #define pylbpf_get(place) __atomic_load_n(place, __ATOMIC_SEQ_CST)
     #define pylbpf_put(place, value) __atomic_store_n(place, value, __ATOMIC_SEQ_CST)
     """
-    void pylbpf_keep_memory()
     size_t take "pylbpf_take"(size_t *counter)
     void give "pylbpf_give"(int *counter)
     size_t get "pylbpf_get"(size_t *place)
@@ -89,6 +85,20 @@ cdef int thread_count(object threads) except -1:
     return threads
 
 
+cdef object callback(object function, str what):
+    """A function as the user gave it, or None."""
+    if function is not None and not callable(function):
+        raise TypeError(f"{what} must be callable, not {type(function).__name__}")
+    return function
+
+
+cdef int check_process(unsigned int generation) except -1:
+    """Raise in a child that was forked since then."""
+    if generation != fork_generation():
+        raise StateError(_errno.EPERM, "forked in the middle of a call: this process cannot go on with it")
+    return 0
+
+
 # The workers
 
 cdef void block_signals(sigset_t *blocked) noexcept nogil:
@@ -114,7 +124,8 @@ cdef void tell(Toil *toil) noexcept nogil:
 
 cdef void work_through(Toil *toil) noexcept nogil:
     cdef size_t place, item
-    while not get_int(&toil.cancelled):
+    # Nor does a child go on that was forked by a callback on this thread.
+    while not get_int(&toil.cancelled) and toil.generation == fork_generation():
         place = take(&toil.next)
         if place >= toil.count:
             break
@@ -161,6 +172,10 @@ cdef class Crew:
         """With the GIL, on the calling thread, after each tell() of a worker, and once more when all are gone."""
         return 0
 
+    cdef bint forked(self) noexcept:
+        """Whether this is a child that was forked since run() began."""
+        return self.toil.generation != fork_generation()
+
     cdef void stop(self) noexcept nogil:
         """No further item is to be begun."""
         cancel(&self.toil.cancelled)
@@ -172,6 +187,7 @@ cdef class Crew:
         cdef pthread_t *workers
         cdef int started = 0
         cdef int at
+        toil.generation = fork_generation()
         if toil.count == 0:
             return 0
         toil.finished = <size_t *>malloc(toil.count * sizeof(size_t))
@@ -189,10 +205,11 @@ cdef class Crew:
             self.stop()
             raise
         finally:
-            with nogil:
-                for at in range(started):
-                    pthread_join(workers[at], NULL)
-            sem_destroy(&toil.news)
+            if not self.forked():
+                with nogil:
+                    for at in range(started):
+                        pthread_join(workers[at], NULL)
+                sem_destroy(&toil.news)
             free(workers)
         return 0
 
@@ -202,7 +219,6 @@ cdef class Crew:
         cdef int started = 0
         block_signals(&self.blocked)
         self.toil.running = wanted
-        pylbpf_keep_memory()
         pthread_attr_init(&attributes)
         pthread_attr_setstacksize(&attributes, STACK)
         pthread_sigmask(SIG_SETMASK, &self.blocked, &self.signals)
@@ -223,9 +239,11 @@ cdef class Crew:
         while True:
             gone = get_int(&toil.running) == 0
             self.listen()
+            check_process(toil.generation)
             while self.told < toil.count and get(&toil.finished[self.told]) != NONE:
                 self.told += 1
                 self.finish_item(toil.finished[self.told - 1])
+                check_process(toil.generation)
             if gone and self.told == get(&toil.ended):
                 return 0
             with nogil:
@@ -238,3 +256,4 @@ cdef class Crew:
                     while sem_trywait(&toil.news) == 0:     # several at once
                         pass
             PyErr_CheckSignals()
+            check_process(toil.generation)

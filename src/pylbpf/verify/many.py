@@ -70,7 +70,7 @@ def verify_many(
     Source: bpf_object__load(), struct bpf_prog_info.
     """
     sources = find_sources(items)
-    check(ship, log_level, log_limit)
+    check(ship, log_level, log_limit, executor, threads, on_progress)
     options: dict[str, Any] = {
         "handlers": tuple(handlers), "select": wanted(select), "log_level": log_level,
         "log_limit": log_limit, "share_kernel_btf": share_kernel_btf,
@@ -92,7 +92,16 @@ def verify_many(
     return findings.report(began)
 
 
-def check(ship: str, log_level: int, log_limit: int) -> None:
+def check(ship: str, log_level: int, log_limit: int, executor: object, threads: object, on_progress: object) -> None:
+    for what, value in (("log_limit", log_limit), ("threads", threads)):
+        if isinstance(value, bool) or not isinstance(value, int if what == "log_limit" else (int, type(None))):
+            raise TypeError(f"{what} must be a number, not {type(value).__name__}")
+    if isinstance(threads, int) and threads < 1:
+        raise ValueError(f"threads must be 1 or more, not {threads}")
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise TypeError(f"executor must be a concurrent.futures.Executor, not {type(executor).__name__}")
+    if on_progress is not None and not callable(on_progress):
+        raise TypeError(f"on_progress must be callable, not {type(on_progress).__name__}")
     if ship not in ("paths", "bytes"):
         raise ValueError(f"ship must be 'paths' or 'bytes', not {ship!r}")
     if log_level not in (0, 1, 2):
@@ -104,9 +113,10 @@ def check(ship: str, log_level: int, log_limit: int) -> None:
 def wanted(select: Select) -> Union[Callable[[Program], object], frozenset[str], None]:
     if select is None or callable(select):
         return select
-    if isinstance(select, (str, bytes)) or not all(isinstance(name, str) for name in select):
+    names = tuple(select) if isinstance(select, Iterable) and not isinstance(select, (str, bytes)) else (None,)
+    if not all(isinstance(name, str) for name in names):
         raise TypeError(f"select must be a function or a collection of names, not {select!r:.80}")
-    return frozenset(select)
+    return frozenset(str(name) for name in names)
 
 
 class Findings:

@@ -56,8 +56,20 @@ def is_loss(error: BaseException) -> bool:
         return False
     return (
         isinstance(error, (concurrent.futures.BrokenExecutor, concurrent.futures.CancelledError, OSError))
-        or type(error).__module__.partition(".")[0] == "distributed"
+        or "distributed" in (package(type(error).__module__), package(origin(error)))
     )
+
+
+def package(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def origin(error: BaseException) -> str:
+    """The module that raised it. When a worker dies while its answer is on its way, distributed trips over itself."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
 
 
 def scatter(
