@@ -33,6 +33,8 @@ cdef class Parallel(Crew):
     cdef bint types_are_read(self) except -1
     cdef size_t number(self) except? 0
     cdef int share_types(self) except -1
+    cdef void deal_evenly(self, size_t *weights) noexcept
+    cdef void deal_less_and_less(self) noexcept
     cdef int deal(self) except -1
     cdef int note_reused(self) except -1
     cdef int load(self, Call *call) except? -1

@@ -33,7 +33,8 @@ cdef extern from "<errno.h>" nogil:
     int ECANCELED
 
 cdef enum:
-    PIECES = 4              # parts for each thread: who is done early takes another one,
+    PIECES = 12             # parts for each thread at most: who is done early takes another one,
+    SMALLEST = 32           # that is smaller, down to this fraction of a thread's work,
     MANY_SECTIONS = 128     # if opening them is cheap, as it is below so many: libbpf's time grows with the square
     # enum bpf_map_type
     STRUCT_OPS = 26
@@ -318,11 +319,44 @@ cdef class Parallel(Crew):
         spare = max(0, limit - len(_os.listdir("/proc/self/fd")) - self.count - maps - 64)
         return min(self.given, <size_t>(self.threads * (1 if self.dear else PIECES)), <size_t>(spare // (maps + 4)))
 
-    cdef int deal(self) except -1:
+    cdef void deal_evenly(self, size_t *weights) noexcept:
         """Give each part about as many instructions."""
+        cdef size_t at, number, least
+        for at in range(self.given):
+            least = 0
+            for number in range(1, self.parts):
+                if weights[number] < weights[least]:
+                    least = number
+            self.shares[at].part = least
+            weights[least] += self.shares[at].weight
+
+    cdef void deal_less_and_less(self) noexcept:
+        """Give each part less than the one before: all threads come to an end at about the same time, whatever they are
+        held up by and however well instructions tell the time that the verifier takes."""
+        cdef size_t total = 0
+        cdef size_t at = 0
+        cdef size_t number = 0
+        cdef size_t weight, wanted, left
+        for at in range(self.given):
+            total += self.shares[at].weight
+        left = total
+        at = 0
+        while at < self.given:
+            wanted = max(left // (2 * self.threads), total // (SMALLEST * self.threads)) if number + 1 < self.parts else left
+            weight = 0
+            while at < self.given and (weight == 0 or weight + self.shares[at].weight <= wanted):
+                weight += self.shares[at].weight
+                self.shares[at].part = number
+                at += 1
+            left -= weight
+            number += 1
+        self.parts = number
+
+    cdef int deal(self) except -1:
+        """Decide which part loads which program: first come those with most instructions."""
         cdef size_t *weights = <size_t *>calloc(self.parts, sizeof(size_t))
         cdef Part *part
-        cdef size_t at, number, least
+        cdef size_t at, number
         cdef size_t given = 0
         self.plan.parts = <Part *>calloc(self.parts + 1, sizeof(Part))
         self.objects = <libbpf.bpf_object **>calloc(self.parts, sizeof(void *))
@@ -336,16 +370,13 @@ cdef class Parallel(Crew):
                 self.all_stands[given].own = self.shares[at].own
                 given += 1
         qsort(self.shares, self.count, sizeof(Share), by_weight)
-        for at in range(self.count):
-            self.shares[at].part = self.parts
-            if self.shares[at].weight:
-                least = 0
-                for number in range(1, self.parts):
-                    if weights[number] < weights[least]:
-                        least = number
-                self.shares[at].part = least
-                weights[least] += self.shares[at].weight
+        if self.parts < min(self.given, <size_t>(self.threads * PIECES)):
+            self.deal_evenly(weights)
+        else:
+            self.deal_less_and_less()
         free(weights)
+        for at in range(self.given, self.count):
+            self.shares[at].part = self.parts
         qsort(self.shares, self.count, sizeof(Share), by_part)
         at = 0
         for number in range(self.parts + 1):
