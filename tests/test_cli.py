@@ -183,7 +183,9 @@ def test_mistakes(folder, arguments, words):
 
 
 def test_a_file_that_cannot_be_written(folder):
-    assert run("verify", folder, "--csv", "/nonexistent/x.csv", status=1)[1].startswith("pylbpf: [Errno 2]")
+    for option in ("--csv", "--json"):
+        assert "cannot write to /nonexistent" in run("verify", folder, option, "/nonexistent/x.csv", status=2)[1]
+    assert run("verify", folder, "--csv", "/dev/full", status=1)[1].startswith("pylbpf: [Errno 28]")
 
 
 def test_nothing_that_a_file_is_called_can_upset_the_terminal(folder):

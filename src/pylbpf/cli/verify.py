@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional
 
@@ -41,6 +42,14 @@ def read_report(context: click.Context, parameter: click.Parameter, path: Option
         raise click.BadParameter(f"{path}: {error}") from None
 
 
+def check_folder(context: click.Context, parameter: click.Parameter, path: Optional[str]) -> Optional[str]:
+    """What cannot be written is told before hours of work, not after them."""
+    folder = os.path.dirname(path or "") or "."
+    if path not in (None, "-") and not os.path.exists(path or "") and not os.access(folder, os.W_OK):
+        raise click.BadParameter(f"{path}: cannot write to {folder}")
+    return path
+
+
 @click.command(short_help="What the kernel's verifier says of each program of many objects.")
 @click.argument("paths", nargs=-1, required=True, metavar="DIR|FILE...")
 @click.option("-j", "--jobs", type=click.IntRange(1, 1024), metavar="N", help="Threads; one for each usable CPU.")
@@ -50,9 +59,10 @@ def read_report(context: click.Context, parameter: click.Parameter, path: Option
                    "or a GLOB for the name of the object or program. Several must all be true.")
 @click.option("-s", "--sort", type=click.Choice(_filter.FIELDS), metavar="FIELD",
               help="Numbers largest first, names in order.")
-@click.option("--csv", type=click.Path(dir_okay=False, allow_dash=True), metavar="FILE",
+@click.option("--csv", type=click.Path(dir_okay=False, writable=True, allow_dash=True), callback=check_folder, metavar="FILE",
               help="Write all that was found, without logs; - for standard output, instead of the table.")
-@click.option("--json", type=click.Path(dir_okay=False, allow_dash=True), metavar="FILE", help="Likewise, with logs.")
+@click.option("--json", type=click.Path(dir_okay=False, writable=True, allow_dash=True), callback=check_folder, metavar="FILE",
+              help="Likewise, with logs.")
 @click.option("-c", "--compare", "before", type=click.Path(), callback=read_report, metavar="FILE",
               help="Show what is worse and better than in an earlier FILE of --csv, or .json of --json.")
 @click.option("--threshold", type=click.FloatRange(0), default=0, metavar="PERCENT",
