@@ -28,7 +28,7 @@ libbpf.pylbpf_on_missing = note_missing
 cdef enum:
     MOST_LOG = 1 << 30
 
-OPEN_OPTIONS = frozenset(["name", "pin_root_path", "kconfig", "btf_custom_path", "relaxed_maps", "token_path"])
+cdef frozenset OPEN_OPTIONS = frozenset(["name", "pin_root_path", "kconfig", "btf_custom_path", "relaxed_maps", "token_path"])
 
 
 @cython.final

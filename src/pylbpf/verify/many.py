@@ -92,7 +92,7 @@ def verify_many(
     return findings.report(began)
 
 
-def check(ship: str, log_level: int, log_limit: int, executor: object, threads: object, on_progress: object) -> None:
+def check(ship: Any, log_level: Any, log_limit: Any, executor: Any, threads: Any, on_progress: Any) -> None:
     for what, value in (("log_limit", log_limit), ("threads", threads)):
         if isinstance(value, bool) or not isinstance(value, int if what == "log_limit" else (int, type(None))):
             raise TypeError(f"{what} must be a number, not {type(value).__name__}")
