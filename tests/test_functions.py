@@ -92,11 +92,11 @@ def test_of_this_kernel(folder):
         pytest.skip(f"tracefs: available_filter_functions_addrs (Linux 6.5) cannot be read ({error.strerror})")
     for pattern in ["vfs_*", "*", "schedule", "tcp_*_?c*", "no_such_function"]:
         assert found(pattern) == model(pattern, lines)
-    # The other way, which is that of older kernels, takes every symbol of such a name.
+    # The other way, which is that of older kernels, takes every symbol of such a name, and where the symbol begins.
     files = {"available": (folder / "available_filter_functions").read_bytes(),
              "symbols": Path("/proc/kallsyms").read_bytes()}
     for pattern in ["vfs_*", "tcp_*_?c*"]:
-        assert set(model(pattern, lines)) <= set(found(pattern, **files))
+        assert len(found(pattern, **files)) >= len(model(pattern, lines)) > 0
 
 
 # ---------------------------------------------------------------- attached

@@ -97,7 +97,7 @@ def nothing_stays():
 @pytest.mark.parametrize("name", sorted(path.name[: -len(".bpf.c")] for path in objects.SOURCES.glob("*.bpf.c")))
 def test_objects_of_all_sorts(bpf_object, bpffs, name):
     """Each with two more programs, for many have only one."""
-    text = (objects.SOURCES / f"{name}.bpf.c").read_text()
+    text = (objects.SOURCES / f"{name}.bpf.c").read_text().replace('#include "', f'#include "{objects.SOURCES}/')
     wish = objects.CPU.search(text)
     more = "\n".join(f'SEC("raw_tp/{HIT}") int {extra}(void *ctx) {{ return 0; }}' for extra in ("more", "most"))
     bpf_object(name)  # skips what this compiler cannot do
