@@ -63,6 +63,26 @@ def bpf_object(bpf_objects: Objects) -> Callable[[str], Path]:
     return bpf_objects.__getitem__
 
 
+# ---------------------------------------------------------------- time
+
+SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under sanitizers everything takes several times as long, and about what is not C they say nothing."""
+    if SANITIZED:
+        left_out = [item for item in items if item.get_closest_marker("no_c")]
+        items[:] = [item for item in items if not item.get_closest_marker("no_c")]
+        config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def young_heap() -> None:
+    """Tests collect garbage hundreds of times: only what came since the module began, not all of pytest and numpy."""
+    gc.collect()
+    gc.freeze()
+
+
 # ---------------------------------------------------------------- rights
 
 

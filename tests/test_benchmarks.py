@@ -20,6 +20,8 @@ sys.path.insert(0, str(BENCHMARKS))
 import compare  # noqa: E402
 import race  # noqa: E402
 
+pytestmark = pytest.mark.no_c
+
 
 def results(own: list[int], name: str = "open", **row) -> list[race.Result]:
     """Of a race against C, which always takes 1000 ns for ten items."""

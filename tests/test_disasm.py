@@ -19,6 +19,8 @@ import kernel
 from pylbpf import disasm
 from pylbpf.disasm import disassemble, format_insn, lines
 
+pytestmark = pytest.mark.no_c
+
 
 def insn(code, dst=0, src=0, off=0, imm=0):
     """One struct bpf_insn of this machine; imm may be given signed or unsigned."""
@@ -446,7 +448,7 @@ def test_every_opcode_reads_as_in_the_verifier_log(verify):
     numbers = random.Random(2)
     opcodes = set()
     for code in range(256):
-        for _ in range(150):
+        for _ in range(60):
             # Fields that an instruction does not use must be zero, so each is zero half of the time.
             dst, src, off, imm = (
                 numbers.choice(values) if numbers.random() < 0.5 else 0

@@ -507,19 +507,19 @@ def test_survives_truncation_at_every_byte(victims, tmp_path):
 
 
 def test_survives_every_flipped_bit(victims, tmp_path):
-    count = survive(tmp_path, "flipped", victims[:3], 8)
+    count = survive(tmp_path, "flipped", victims[:3], 5)
     assert count["opened"] > 1000 and count["passed"] < count["tried"]
 
 
 def test_survives_random_damage(victims, tmp_path):
-    count = survive(tmp_path, "shuffled", victims, 5)
+    count = survive(tmp_path, "shuffled", victims, 3)
     assert count["opened"] > 200 and count["passed"] < count["tried"]
 
 
 @pytest.mark.bpf
 def test_survives_loading_what_is_damaged(victims, tmp_path):
     """Nothing is attached; programs and maps are gone when the object is closed."""
-    count = survive(tmp_path, "shuffled", [*victims[1:2], *victims[4:6]], 4, load=True)
+    count = survive(tmp_path, "shuffled", [*victims[1:2], *victims[4:6]], 3, load=True)
     assert count["opened"] > 10
 
 

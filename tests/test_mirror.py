@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.no_c
+
 HERE = Path(__file__).resolve().parent.parent
 COMPAT = HERE / "include/pylbpf/compat.h"
 MIRROR = HERE / "src/pylbpf/c"

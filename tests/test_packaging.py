@@ -17,6 +17,8 @@ import pytest
 
 import pylbpf
 
+pytestmark = pytest.mark.no_c
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "pylbpf"
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")

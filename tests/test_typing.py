@@ -14,6 +14,8 @@ PROGRAMS = ROOT / "tests" / "typing"
 ERROR = re.compile(r"(?P<file>[^:]+):(?P<line>\d+): error: (?P<message>.*)")
 EXPECTED = re.compile(r"  # error: (?P<message>.*)")
 
+pytestmark = pytest.mark.no_c
+
 pytest.importorskip("mypy", reason="mypy is not installed")
 if not (ROOT / "src").exists():
     pytest.skip("a checkout is needed: these tests read its stubs", allow_module_level=True)
@@ -75,7 +77,6 @@ def test_stubs_carry_types_only():
         assert '"""' not in stub.read_text(), stub.name
 
 
-@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="sanitizers: types are the same without")
 def test_stubs_agree_with_the_modules():
     result = run("mypy.stubtest", "pylbpf", "--concise", "--ignore-unused-allowlist",
                  "--allowlist", PROGRAMS / "stubtest.txt")
