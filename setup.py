@@ -1,7 +1,9 @@
-"""Finds libbpf, makes each .pyx an extension module, and reads two environment variables.
+"""Finds libbpf, makes each .pyx an extension module, and reads some environment variables.
 
-PYLBPF_SANITIZE=1   build with AddressSanitizer and UndefinedBehaviorSanitizer
-PYLBPF_TRACE=1      build with line tracing, for coverage
+PYLBPF_LIBBPF=system    use the libbpf that pkg-config finds; the default
+PYLBPF_LIBBPF=bundled   bring one along: of PYLBPF_DEPS, a folder that tools/build-deps.sh has filled, or built here by it
+PYLBPF_SANITIZE=1       build with AddressSanitizer and UndefinedBehaviorSanitizer
+PYLBPF_TRACE=1          build with line tracing, for coverage
 """
 import os
 import shlex
@@ -12,12 +14,20 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 MINIMUM = "1.1"
+LIBBPF = os.environ.get("PYLBPF_LIBBPF") or "system"
+BUNDLED = LIBBPF == "bundled"
+DEPS = Path(os.environ.get("PYLBPF_DEPS") or "build/deps")
+if LIBBPF not in ("system", "bundled"):
+    sys.exit(f"pylbpf: PYLBPF_LIBBPF is system or bundled, not {LIBBPF}")
 SANITIZE = bool(os.environ.get("PYLBPF_SANITIZE"))
 TRACE = bool(os.environ.get("PYLBPF_TRACE"))
+LICENCE = "LGPL-2.1-only OR BSD-2-Clause"
+LICENCES_INSIDE = "(LGPL-3.0-or-later OR GPL-2.0-or-later) AND Zlib"
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 DIRECTIVES = {
     "language_level": 3,
@@ -42,16 +52,54 @@ def pkg_config(*arguments: str) -> list[str]:
         sys.exit(f"pylbpf: libbpf >= {MINIMUM} with headers was not found by {tool} (Debian: apt install libbpf-dev)")
 
 
+def find_libbpf() -> tuple[list[str], list[str]]:
+    """What the compiler and the linker are to be told."""
+    if not BUNDLED:
+        pkg_config("--atleast-version", MINIMUM)
+        # Weak references stay undefined when the libbpf at hand is older than the newest function.
+        return pkg_config("--cflags"), pkg_config("--libs")
+    if not Path(DEPS, "lib", "libbpf-pylbpf.so").exists():
+        subprocess.check_call(["tools/build-deps.sh", DEPS])
+    return [], ["-L" + str(DEPS / "lib"), "-lbpf-pylbpf", "-Wl,-rpath,$ORIGIN/lib", "-Wl,-s"]
+
+
+def copy_headers(package: Path) -> None:
+    """Carry include/ into the package, and with a libbpf of its own that one's headers."""
+    shutil.rmtree(package / "include", ignore_errors=True)
+    shutil.copytree("include", package / "include")
+    if BUNDLED:
+        shutil.copytree(DEPS / "include" / "bpf", package / "include" / "bpf")
+
+
 class BuildPy(build_py):
-    """Carries include/ into the package, so that get_include() works when installed."""
+    """Carries the headers along, so that get_include() works when installed."""
 
     def run(self):
         super().run()
         if not self.editable_mode:
-            target = Path(self.build_lib, "pylbpf", "include", "pylbpf")
-            target.mkdir(parents=True, exist_ok=True)
-            for header in Path("include/pylbpf").glob("*.h"):
-                shutil.copy(header, target)
+            if BUNDLED:
+                find_libbpf()
+            copy_headers(Path(self.build_lib, "pylbpf"))
+
+
+class Wheel(bdist_wheel):
+    """Says in a wheel with a libbpf of its own what the licences of that are."""
+
+    def egg2dist(self, *arguments):
+        super().egg2dist(*arguments)
+        if not BUNDLED:
+            return
+        folder = Path(arguments[1])
+        metadata = (folder / "METADATA").read_text(encoding="utf-8")
+        head, blank, text = metadata.partition("\n\n")
+        for licence in sorted(path for path in (DEPS / "licenses").rglob("*") if path.is_file()):
+            name = licence.relative_to(DEPS / "licenses").as_posix()
+            target = folder / "licenses" / "bundled" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(licence, target)
+            head += f"\nLicense-File: bundled/{name}"
+        head = head.replace(f"License-Expression: {LICENCE}", f"License-Expression: ({LICENCE}) AND {LICENCES_INSIDE}")
+        (folder / "METADATA").write_text(head + blank + text, encoding="utf-8")
 
 
 def extensions() -> list[Extension]:
@@ -71,10 +119,9 @@ class BuildExt(build_ext):
     """Translates and finds libbpf only here: metadata and source distributions need neither."""
 
     def run(self):
-        pkg_config("--atleast-version", MINIMUM)
-        compile_args = ["-std=gnu11", "-fvisibility=hidden", "-Wno-unused-function", *pkg_config("--cflags")]
-        # Weak references stay undefined when the libbpf at hand is older than the newest function.
-        link_args = pkg_config("--libs")
+        found_compile, found_link = find_libbpf()
+        compile_args = ["-std=gnu11", "-fvisibility=hidden", "-Wno-unused-function", *found_compile]
+        link_args = [*found_link]
         macros = []
         if SANITIZE:
             compile_args += [*SANITIZERS, "-O1", "-g", "-fno-omit-frame-pointer"]
@@ -97,8 +144,23 @@ class BuildExt(build_ext):
             extension.define_macros += macros
             extension.extra_compile_args += compile_args
             extension.extra_link_args += link_args
+            if BUNDLED:
+                extension.include_dirs.insert(0, str(DEPS / "include"))
+                extension.depends.append(str(DEPS / "lib" / "libbpf-pylbpf.so"))
+        package = Path("src" if self.inplace else self.build_lib, "pylbpf")
+        library = package / "lib" / "libbpf-pylbpf.so"
+        if library.exists() != BUNDLED:
+            self.force = True       # what is there was built the other way
         super().run()
+        shutil.rmtree(library.parent, ignore_errors=True)
+        if BUNDLED:
+            library.parent.mkdir()
+            shutil.copy(DEPS / "lib" / library.name, library)
+        if self.inplace:
+            shutil.rmtree(package / "include", ignore_errors=True)
+            if BUNDLED:
+                copy_headers(package)
 
 
 if __name__ == "__main__":  # the translator's worker processes may import this file
-    setup(cmdclass={"build_py": BuildPy, "build_ext": BuildExt}, ext_modules=extensions())
+    setup(cmdclass={"build_py": BuildPy, "build_ext": BuildExt, "bdist_wheel": Wheel}, ext_modules=extensions())

@@ -86,11 +86,21 @@ def run_python(code: str, *, timeout: float = 60, **variables: str) -> str:
 
 def libbpf() -> ctypes.CDLL:
     """The very library that pylbpf uses; skips where that is not a shared one."""
-    with open("/proc/self/maps") as maps:
-        found = {line.split()[-1] for line in maps if "/libbpf.so" in line}
-    if len(found) != 1:
-        pytest.skip(f"libbpf: pylbpf does not use one shared libbpf.so here ({len(found)} are loaded)")
-    library = ctypes.CDLL(found.pop(), use_errno=True)
+    return declared(SharedLibbpf(pylbpf.libbpf_path(), use_errno=True))
+
+
+class SharedLibbpf(ctypes.CDLL):
+    """libbpf under its own names, also where pylbpf has brought it along under others."""
+
+    def __getattr__(self, name: str):
+        if pylbpf.get_libraries() != ["bpf"]:
+            function = self["pylbpf__" + name]
+            setattr(self, name, function)
+            return function
+        return super().__getattr__(name)
+
+
+def declared(library: ctypes.CDLL) -> ctypes.CDLL:
     pointer = ctypes.c_void_p
     library.bpf_object__open_mem.restype = pointer
     library.bpf_object__open_mem.argtypes = [ctypes.c_char_p, ctypes.c_size_t, pointer]
@@ -120,17 +130,33 @@ def overridden(name: str) -> bool:
     return library.libbpf_attach_type_by_name(name.encode(), ctypes.byref(kind)) < 0
 
 
+def compiler_flags(*, cflags: bool = True, libs: bool = True) -> list[str]:
+    """What C code needs to use the libbpf that pylbpf uses; skips where that cannot be compiled."""
+    if shutil.which("cc") is None:
+        pytest.skip("cc: not installed")
+    flags = []
+    if cflags:
+        flags += ["-I", pylbpf.get_include()]
+    if libs:
+        flags += [*(f"-L{folder}" for folder in pylbpf.get_library_dirs()), *(f"-l{name}" for name in pylbpf.get_libraries())]
+    if pylbpf.get_libraries() == ["bpf"]:
+        flags += system_flags(*["--cflags"] * cflags, *["--libs"] * libs)
+    return flags
+
+
+def system_flags(*options: str) -> list[str]:
+    if shutil.which("pkg-config") is None:
+        pytest.skip("pkg-config: not installed")
+    found = subprocess.run(["pkg-config", *options, "libbpf"], capture_output=True, text=True, check=False)
+    if found.returncode:
+        pytest.skip("libbpf: its headers are not installed")
+    return found.stdout.split()
+
+
 def compile_c(source: str, output: Path) -> Path:
     """A shared library of C that uses libbpf and pylbpf's header."""
-    for tool in ("cc", "pkg-config"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool}: not installed")
-    flags = subprocess.run(["pkg-config", "--cflags", "--libs", "libbpf"], capture_output=True, text=True, check=False)
-    if flags.returncode:
-        pytest.skip("libbpf: its headers are not installed")
     made = subprocess.run(
-        ["cc", "-Wall", "-Werror", "-shared", "-fPIC", "-x", "c", "-", "-o", output, "-I", pylbpf.get_include(),
-         *flags.stdout.split()],
+        ["cc", "-Wall", "-Werror", "-shared", "-fPIC", "-x", "c", "-", "-o", output, *compiler_flags()],
         input=source, capture_output=True, text=True, check=False,
     )
     assert made.returncode == 0, made.stderr

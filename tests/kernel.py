@@ -14,6 +14,8 @@ import struct
 from pathlib import Path
 from typing import Optional
 
+import handling
+
 libc = ctypes.CDLL(None, use_errno=True)
 
 SYS_BPF = {"x86_64": 321, "s390x": 351, "ppc64le": 361}.get(platform.machine(), 280)
@@ -182,13 +184,9 @@ def no_lsm() -> str:
 
 
 def no_tracing_load(what: str, program_type: int, attach_type: int, function: str) -> str:
-    try:
-        libbpf = ctypes.CDLL("libbpf.so.1")
-    except OSError:
-        return f"{what}: cannot be asked for without a system libbpf"
     # For an LSM hook libbpf puts bpf_lsm_ in front by itself.
     name = function[len("bpf_lsm_"):] if program_type == LSM else function
-    btf_id = libbpf.libbpf_find_vmlinux_btf_id(name.encode(), attach_type)
+    btf_id = handling.libbpf().libbpf_find_vmlinux_btf_id(name.encode(), attach_type)
     if btf_id <= 0:
         return f"{what}: the kernel has no {function}"
     try:

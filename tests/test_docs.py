@@ -25,6 +25,7 @@ import pytest
 import kernel
 import objects
 import pylbpf
+from handling import compiler_flags
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -91,7 +92,7 @@ def no_module(name: str) -> str:
 
 
 def no_compiler() -> str:
-    return "" if shutil.which("cc") and shutil.which("pkg-config") else "C compiler: none here"
+    return "" if shutil.which("cc") else "C compiler: none here"
 
 
 def skip_without(need: str) -> None:
@@ -101,14 +102,9 @@ def skip_without(need: str) -> None:
         pytest.skip(reason)
 
 
-def pkg_config(option: str) -> list[str]:
-    return subprocess.check_output(["pkg-config", option, "libbpf"], text=True).split()
-
-
 def cc(*arguments: str | Path) -> None:
     result = subprocess.run(
-        ["cc", "-shared", "-fPIC", *map(str, arguments), f"-I{pylbpf.get_include()}", *pkg_config("--cflags"),
-         *pkg_config("--libs")],
+        ["cc", "-shared", "-fPIC", *map(str, arguments), *compiler_flags()],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},
     )
@@ -402,7 +398,7 @@ OURS = re.compile(
     r"| UserRingBuffer\.(closed|capacity|sent) | UserSample(\..*)?"
     r"| ProgramHandler\..* | NativeHandler(\..*)? | LoadOpts\..* | Registration(\..*)? | handlers | SectionInfo"
     r"| Load(Report|Result)(\..*)? | Verify(Report|Result|Comparison|Change)(\..*)?"
-    r"| handler_stats | HandlerStats | \w+Error | NotSupported | State | get_include | Program"
+    r"| handler_stats | HandlerStats | \w+Error | NotSupported | State | get_(include|libraries|library_dirs) | Program"
 )
 
 

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import errno
-import shutil
 import subprocess
 import sys
 
@@ -10,7 +9,7 @@ import pytest
 
 import kernel
 import pylbpf
-from handling import RAW, environment, rest, value
+from handling import RAW, compiler_flags, environment, rest, value
 
 pytest.importorskip("Cython", reason="Cython is not installed")
 
@@ -50,32 +49,27 @@ cdef class OnlySetup(ProgramHandler):
 """
 
 SETUP = """
-import shlex, subprocess
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 import pylbpf
 
-def pkg_config(option):
-    return shlex.split(subprocess.check_output(["pkg-config", option, "libbpf"], text=True))
-
 setup(name="thirdhandlers", ext_modules=cythonize([Extension(
     "thirdhandlers", ["thirdhandlers.pyx"],
     include_dirs=[pylbpf.get_include()],
-    extra_compile_args=pkg_config("--cflags") + ["-Wall", "-Werror", "-O0"],
-    extra_link_args=pkg_config("--libs"),
+    library_dirs=pylbpf.get_library_dirs(),
+    libraries=pylbpf.get_libraries(),
+    extra_compile_args=["-Wall", "-Werror", "-O0"],
 )]))
 """
 
 
 @pytest.fixture(scope="module")
 def third_party(tmp_path_factory):
-    for tool in ("cc", "pkg-config"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool}: not installed")
+    flags = {"CFLAGS": " ".join(compiler_flags(libs=False)), "LDFLAGS": " ".join(compiler_flags(cflags=False))}
     folder = tmp_path_factory.mktemp("thirdhandlers")
     (folder / "thirdhandlers.pyx").write_text(MODULE)
     (folder / "setup.py").write_text(SETUP)
-    build = subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, env=environment(),
+    build = subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, env={**environment(), **flags},
                            capture_output=True, text=True, check=False)
     assert build.returncode == 0, build.stdout + build.stderr
     sys.path.insert(0, str(folder))

@@ -798,11 +798,10 @@ def test_objects_of_others_pass_through(plain, builtin):
 
 @pytest.mark.parametrize("use", ["pylbpf.register(handler)", "pylbpf.open(path, handlers=[handler])"])
 def test_slot_that_somebody_else_holds(plain, use):
-    path = libbpf()._name
     code = f"""
-import ctypes
+import handling
 import pylbpf
-assert ctypes.CDLL({path!r}).libbpf_register_prog_handler(None, 0, 0, None) > 0
+assert handling.libbpf().libbpf_register_prog_handler(None, 0, 0, None) > 0
 handler = pylbpf.ProgramHandler(section="sample")
 path = {str(plain)!r}
 for _ in range(2):

@@ -38,7 +38,15 @@ from .errors import (
     VerifierError,
 )
 from .log import set_print
-from ._version import __version__, get_include, libbpf_version, libbpf_version_string
+from ._version import (
+    __version__,
+    get_include,
+    get_libraries,
+    get_library_dirs,
+    libbpf_path,
+    libbpf_version,
+    libbpf_version_string,
+)
 
 # What is imported when it is first asked for: an import of pylbpf must not cost what few need.
 _LATER = {
@@ -70,7 +78,8 @@ __all__ = [
     "BpfError", "LibbpfError", "VerifierError", "StateError", "HandlerBusyError", "HandlerExistsError", "NotSupported",
     "set_print",
     "trimmed_btf", "possible_cpus",
-    "get_include", "libbpf_version", "libbpf_version_string", "__version__",
+    "get_include", "get_libraries", "get_library_dirs", "libbpf_path",
+    "libbpf_version", "libbpf_version_string", "__version__",
 ]
 
 

@@ -1,5 +1,8 @@
 from ._version import __version__ as __version__
 from ._version import get_include as get_include
+from ._version import get_libraries as get_libraries
+from ._version import get_library_dirs as get_library_dirs
+from ._version import libbpf_path as libbpf_path
 from ._version import libbpf_version as libbpf_version
 from ._version import libbpf_version_string as libbpf_version_string
 from .attachmany import attach_many as attach_many
@@ -80,7 +83,8 @@ __all__ = [
     "BpfError", "LibbpfError", "VerifierError", "StateError", "HandlerBusyError", "HandlerExistsError", "NotSupported",
     "set_print",
     "trimmed_btf", "possible_cpus",
-    "get_include", "libbpf_version", "libbpf_version_string", "__version__",
+    "get_include", "get_libraries", "get_library_dirs", "libbpf_path",
+    "libbpf_version", "libbpf_version_string", "__version__",
 ]
 
 def __dir__() -> list[str]: ...

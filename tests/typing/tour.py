@@ -147,4 +147,6 @@ previous = pylbpf.set_print(listen, pylbpf.LogLevel.DEBUG)
 pylbpf.set_print(None)
 version: Tuple[int, int] = pylbpf.libbpf_version()
 folder: str = pylbpf.get_include() + pylbpf.libbpf_version_string() + pylbpf.__version__
+libraries: List[str] = pylbpf.get_libraries() + pylbpf.get_library_dirs()
+library: Optional[str] = pylbpf.libbpf_path()
 cpus: int = pylbpf.possible_cpus()
