@@ -254,3 +254,8 @@ def rename_task(times: int = 1) -> None:
         name = comm.read().rstrip(b"\n")
         for _ in range(times):
             comm.write(name)
+
+
+@functools.lru_cache(maxsize=None)
+def no_tcx() -> str:
+    return no_bpf() or no_symbol("tcx_link_attach", "tcx: kernel older than 6.6")

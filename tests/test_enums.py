@@ -35,6 +35,10 @@ FLAGS = {
             "RDONLY_PROG", "WRONLY_PROG", "CLONE", "MMAPABLE", "PRESERVE_ELEMS", "INNER_MAP", "LINK", "PATH_FD",
             "VTYPE_BTF_OBJ_FD", "TOKEN_FD", "SEGV_ON_FAULT", "NO_USER_CONV", "RB_OVERWRITE")
     },
+    "AttachFlags": {
+        name: f"BPF_F_{name}" for name in (
+            "ALLOW_OVERRIDE", "ALLOW_MULTI", "REPLACE", "BEFORE", "AFTER", "ID", "PREORDER", "LINK")
+    },
     "UpdateFlags": {"ANY": "BPF_ANY", "NOEXIST": "BPF_NOEXIST", "EXIST": "BPF_EXIST", "LOCK": "BPF_F_LOCK"},
 }
 
@@ -106,7 +110,7 @@ def test_flags_are_the_headers(header, name):
     ours = getattr(pylbpf, name)
     assert set(FLAGS[name]) == set(ours.__members__)
     numbers = header(FLAGS[name].values())
-    assert len(numbers) >= 4
+    assert len(numbers) >= 3
     for short, theirs in FLAGS[name].items():
         if theirs in numbers:
             assert ours[short] == numbers[theirs], theirs

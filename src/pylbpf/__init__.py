@@ -51,21 +51,24 @@ from ._version import (
 # What is imported when it is first asked for: an import of pylbpf must not cost what few need.
 _LATER = {
     **dict.fromkeys(("AttachType", "BtfKind", "LinkType", "LogLevel", "MapFlags", "MapType", "ProgramFlags", "ProgramType", "State",
-                     "UpdateFlags"), "enums"),
+                     "UpdateFlags", "AttachFlags", "XdpFlags", "ProbeAttachMode", "IterOrder"), "enums"),
     "load_many": "batch", "LoadReport": "report", "LoadResult": "report", "trimmed_btf": "corebtf",
     "attach_many": "attachmany", "detach_many": "linkset", "LinkSet": "linkset", "expedited": "expedite",
     "Descriptors": "descriptors",
     "Member": "btf", "bit_field": "bitfields", "set_bit_field": "bitfields",
     **dict.fromkeys(("UserRingBuffer", "UserSample"), "userring"),
+    "LinkInfo": "linkinfo", "ProgramInfo": "info", "MapInfo": "info", "BtfInfo": "info",
+    "TestRun": "testrun", "query": "",
     **dict.fromkeys(("verify_many", "VerifyReport", "VerifyResult", "VerifyComparison", "VerifyChange"), "verify"),
 }
 
 __all__ = [
     "open", "Object", "State", "Descriptors",
-    "Program", "Insn", "Insns", "FuncInfo", "LineInfo",
-    "Map",
-    "Btf", "Member", "bit_field", "set_bit_field",
-    "Link", "LinkSet",
+    "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "TestRun", "ProgramInfo",
+    "Map", "MapInfo",
+    "Btf", "Member", "bit_field", "set_bit_field", "BtfInfo",
+    "Link", "LinkSet", "LinkInfo",
+    "query",
     "RingBuffer",
     "UserRingBuffer", "UserSample",
     "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
@@ -75,6 +78,7 @@ __all__ = [
     "verify_many", "VerifyReport", "VerifyResult", "VerifyComparison", "VerifyChange",
     "ProgramType", "AttachType", "MapType", "LinkType", "BtfKind",
     "ProgramFlags", "MapFlags", "UpdateFlags", "LogLevel",
+    "AttachFlags", "XdpFlags", "ProbeAttachMode", "IterOrder",
     "BpfError", "LibbpfError", "VerifierError", "StateError", "HandlerBusyError", "HandlerExistsError", "NotSupported",
     "set_print",
     "trimmed_btf", "possible_cpus",
@@ -88,7 +92,8 @@ def __getattr__(name):
     if room is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
-    found = globals()[name] = getattr(import_module(f".{room}", __name__), name)
+    # What is in no room is a room.
+    found = globals()[name] = getattr(import_module(f".{room}", __name__), name) if room else import_module(f".{name}", __name__)
     return found
 
 

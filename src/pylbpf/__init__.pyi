@@ -1,3 +1,4 @@
+from . import query as query
 from ._version import __version__ as __version__
 from ._version import get_include as get_include
 from ._version import get_libraries as get_libraries
@@ -14,16 +15,20 @@ from .btf import Member as Member
 from .corebtf import trimmed_btf as trimmed_btf
 from .expedite import expedited as expedited
 from .descriptors import Descriptors as Descriptors
+from .enums import AttachFlags as AttachFlags
 from .enums import AttachType as AttachType
 from .enums import BtfKind as BtfKind
+from .enums import IterOrder as IterOrder
 from .enums import LinkType as LinkType
 from .enums import LogLevel as LogLevel
 from .enums import MapFlags as MapFlags
 from .enums import MapType as MapType
+from .enums import ProbeAttachMode as ProbeAttachMode
 from .enums import ProgramFlags as ProgramFlags
 from .enums import ProgramType as ProgramType
 from .enums import State as State
 from .enums import UpdateFlags as UpdateFlags
+from .enums import XdpFlags as XdpFlags
 from .errors import BpfError as BpfError
 from .errors import HandlerBusyError as HandlerBusyError
 from .errors import HandlerExistsError as HandlerExistsError
@@ -42,7 +47,11 @@ from .registry import register as register
 from .registry import section_info as section_info
 from .insns import Insn as Insn
 from .insns import Insns as Insns
+from .info import BtfInfo as BtfInfo
+from .info import MapInfo as MapInfo
+from .info import ProgramInfo as ProgramInfo
 from .link import Link as Link
+from .linkinfo import LinkInfo as LinkInfo
 from .linkset import LinkSet as LinkSet
 from .linkset import detach_many as detach_many
 from .loadopts import LoadOpts as LoadOpts
@@ -59,6 +68,7 @@ from .program import Program as Program
 from .ringbuf import RingBuffer as RingBuffer
 from .userring import UserRingBuffer as UserRingBuffer
 from .userring import UserSample as UserSample
+from .testrun import TestRun as TestRun
 from .verify.compare import VerifyChange as VerifyChange
 from .verify.compare import VerifyComparison as VerifyComparison
 from .verify.many import verify_many as verify_many
@@ -67,10 +77,11 @@ from .verify.report import VerifyResult as VerifyResult
 
 __all__ = [
     "open", "Object", "State", "Descriptors",
-    "Program", "Insn", "Insns", "FuncInfo", "LineInfo",
-    "Map",
-    "Btf", "Member", "bit_field", "set_bit_field",
-    "Link", "LinkSet",
+    "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "TestRun", "ProgramInfo",
+    "Map", "MapInfo",
+    "Btf", "Member", "bit_field", "set_bit_field", "BtfInfo",
+    "Link", "LinkSet", "LinkInfo",
+    "query",
     "RingBuffer",
     "UserRingBuffer", "UserSample",
     "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
@@ -80,6 +91,7 @@ __all__ = [
     "verify_many", "VerifyReport", "VerifyResult", "VerifyComparison", "VerifyChange",
     "ProgramType", "AttachType", "MapType", "LinkType", "BtfKind",
     "ProgramFlags", "MapFlags", "UpdateFlags", "LogLevel",
+    "AttachFlags", "XdpFlags", "ProbeAttachMode", "IterOrder",
     "BpfError", "LibbpfError", "VerifierError", "StateError", "HandlerBusyError", "HandlerExistsError", "NotSupported",
     "set_print",
     "trimmed_btf", "possible_cpus",

@@ -1,22 +1,21 @@
-"""A program as something that can be attached: one method for each kind of hook."""
+"""A program as something that can be attached: what all kinds of hooks have in common, and attach() by its section.
+
+The kinds have rooms of their own, each a class that goes on where the one before it ended: attach_probe, attach_trace,
+attach_net. Program is the last.
+"""
 import errno as _errno
-import os as _os
 
 from cpython.object cimport PyObject
 from libc.errno cimport EINVAL, EOPNOTSUPP, errno
-from libc.string cimport memset
-from posix.fcntl cimport O_CLOEXEC, O_DIRECTORY, O_RDONLY, open as open_fd
-from posix.unistd cimport close as close_fd, dup
 
 from .c cimport libbpf
 from .call cimport Call, count, enter, note_missing, statistics
-from .errors cimport fail, finish, need
+from .errors cimport fail, finish
 from .handle cimport Handle, LOADED, OPENING, PASS, Record
-from .link cimport HIDDEN_EVENT, Link, NO_EVENT, make_link
+from .link cimport HIDDEN_EVENT, Link, Linked, NO_EVENT, make_link
 from .autoattach cimport builtin_attach
-from .paths cimport name_bytes, path_bytes
+from .paths cimport name_bytes
 from .sections cimport ON_TRACEPOINT, Section, find
-from .tracepoint cimport attach_tracepoint
 
 from .errors import BpfError, StateError
 
@@ -35,7 +34,7 @@ cdef enum:
     TRACEPOINT = 5
 
 
-cdef class Attachable:
+cdef class Attachable(Linked):
     """What Program inherits: attach methods. Each returns a Link that keeps program and object alive.
 
     All raise StateError before load, and BpfError with the kernel's number when the hook refuses. They may sleep in
@@ -66,6 +65,18 @@ cdef class Attachable:
                 handle.release()
             raise
         return locked
+
+    cdef bint begin_as(self, str operation, tuple types) except -1:
+        """As begin(), for hooks that the program's expected attach type chooses."""
+        cdef bint locked = self.begin(operation)
+        cdef int type = <int>libbpf.bpf_program__expected_attach_type(self.ptr)
+        if type in types:
+            return locked
+        if locked:
+            self.handle.release()
+        from .enums import AttachType
+        raise StateError(_errno.EINVAL, f"its expected_attach_type is {AttachType(type).name}; before load it must be set to "
+                         + " or ".join(AttachType(each).name for each in types), operation, str(self))
 
     cdef object end(self, Call *call, libbpf.bpf_link *link, long code, bint locked, str kind, int event=NO_EVENT):
         """Unlock, raise what went wrong, or wrap the new link."""
@@ -123,239 +134,6 @@ cdef class Attachable:
         if code == 0 and link == NULL:
             code = -EOPNOTSUPP
         return self.end(&call, link, code, locked, f"section '{self.section}'", event)
-
-    def attach_raw_tracepoint(self, name, *, unsigned long long cookie=0):
-        """Attach to a raw tracepoint by name ("sys_enter").
-
-        ``cookie`` (kernel 6.9, libbpf 1.4) is what bpf_get_attach_cookie() returns in the program. Minimum kernel 4.17.
-        Source: bpf_program__attach_raw_tracepoint_opts().
-        """
-        cdef bytes raw = name_bytes(name, "tracepoint name")
-        cdef const char *tracepoint = raw
-        cdef libbpf.bpf_raw_tracepoint_opts opts
-        cdef libbpf.bpf_link *link
-        cdef Call call
-        cdef int code = 0
-        cdef bint locked = self.begin("attach raw_tracepoint")
-        memset(&opts, 0, sizeof(opts))
-        opts.sz = sizeof(opts)
-        opts.cookie = cookie
-        enter(&call, <PyObject *>self.handle)
-        with nogil:
-            if cookie:
-                link = libbpf.bpf_program__attach_raw_tracepoint_opts(self.ptr, tracepoint, &opts)
-            else:
-                link = libbpf.bpf_program__attach_raw_tracepoint(self.ptr, tracepoint)
-            if link == NULL:
-                code = -errno
-        return self.end(&call, link, code, locked, f"raw_tracepoint {name}")
-
-    def attach_tracepoint(self, category, name, *, unsigned long long cookie=0):
-        """Attach to a tracepoint ("syscalls", "sys_enter_openat").
-
-        Needs tracefs to look the event up. ``cookie`` needs kernel 5.15. Minimum kernel 4.7. As
-        bpf_program__attach_tracepoint_opts() does it. Source: bpf_program__attach_perf_event_opts().
-        """
-        cdef bytes raw_category = name_bytes(category, "tracepoint category")
-        cdef bytes raw_name = name_bytes(name, "tracepoint name")
-        cdef const char *c_category = raw_category
-        cdef const char *c_name = raw_name
-        cdef libbpf.bpf_link *link
-        cdef Call call
-        cdef int code = 0
-        cdef int event
-        cdef bint locked = self.begin("attach tracepoint")
-        enter(&call, <PyObject *>self.handle)
-        with nogil:
-            link = attach_tracepoint(self.ptr, c_category, c_name, cookie, &event)
-            if link == NULL:
-                code = -errno
-        return self.end(&call, link, code, locked, f"tracepoint {category}/{name}", event)
-
-    def attach_kprobe(self, function, *, size_t offset=0, bint retprobe=False, unsigned long long cookie=0):
-        """Attach to a kernel function, at ``offset`` bytes or at its return.
-
-        ``cookie`` needs kernel 5.15. Source: bpf_program__attach_kprobe_opts().
-        """
-        cdef bytes raw = name_bytes(function, "function name")
-        cdef const char *c_function = raw
-        cdef libbpf.bpf_kprobe_opts opts
-        cdef libbpf.bpf_link *link
-        cdef Call call
-        cdef int code = 0
-        cdef bint locked = self.begin("attach kprobe")
-        # Up to 1.1 the struct ended before attach_mode; a longer one of zeros is accepted.
-        memset(&opts, 0, sizeof(opts))
-        opts.sz = sizeof(opts)
-        opts.bpf_cookie = cookie
-        opts.offset = offset
-        opts.retprobe = retprobe
-        enter(&call, <PyObject *>self.handle)
-        with nogil:
-            link = libbpf.bpf_program__attach_kprobe_opts(self.ptr, c_function, &opts)
-            if link == NULL:
-                code = -errno
-        return self.end(&call, link, code, locked, f"{'kretprobe' if retprobe else 'kprobe'} {function}+{offset}",
-                        HIDDEN_EVENT)
-
-    def attach_uprobe(self, path, *, int pid=-1, size_t offset=0, function=None, bint retprobe=False,
-                      unsigned long long cookie=0, size_t ref_ctr_offset=0):
-        """Attach to a function, or an offset in bytes, of a binary or shared library.
-
-        ``pid`` -1 is every process, 0 this one. A ``function`` is looked up in the ELF symbols, and a ``path`` without
-        slash in the usual library and program folders. ``cookie`` needs kernel 5.15, ``ref_ctr_offset`` 4.20.
-        Source: bpf_program__attach_uprobe_opts().
-        """
-        cdef bytes raw_path = path_bytes(path)
-        cdef bytes raw_function = None if function is None else name_bytes(function, "function name")
-        cdef const char *c_path = raw_path
-        cdef libbpf.bpf_uprobe_opts opts
-        cdef libbpf.bpf_link *link
-        cdef Call call
-        cdef int code = 0
-        cdef bint locked = self.begin("attach uprobe")
-        memset(&opts, 0, sizeof(opts))
-        opts.sz = sizeof(opts)
-        opts.ref_ctr_offset = ref_ctr_offset
-        opts.bpf_cookie = cookie
-        opts.retprobe = retprobe
-        if raw_function is not None:
-            opts.func_name = raw_function
-        enter(&call, <PyObject *>self.handle)
-        with nogil:
-            link = libbpf.bpf_program__attach_uprobe_opts(self.ptr, pid, c_path, offset, &opts)
-            if link == NULL:
-                code = -errno
-        return self.end(&call, link, code, locked,
-                        f"{'uretprobe' if retprobe else 'uprobe'} {_os.fsdecode(path)}:{function or ''}+{offset:#x}",
-                        HIDDEN_EVENT)
-
-    def attach_perf_event(self, fd, *, unsigned long long cookie=0, bint force_ioctl=False):
-        """Attach to an open perf event, a descriptor or an object with fileno().
-
-        The descriptor stays the caller's: the link works on a duplicate. ``cookie`` needs kernel 5.15;
-        ``force_ioctl`` (libbpf 1.2) attaches without a kernel link. Source: bpf_program__attach_perf_event_opts().
-        """
-        cdef int number = fd if isinstance(fd, int) else fd.fileno()
-        cdef int own
-        cdef libbpf.bpf_perf_event_opts opts
-        cdef libbpf.bpf_link *link
-        cdef Call call
-        cdef int code = 0
-        if number < 0:
-            raise ValueError(f"{number} is not a file descriptor")
-        if force_ioctl:
-            need(1, 2, "force_ioctl")
-        # The link closes its descriptor, but only if attaching succeeds.
-        own = duplicate_fd(number)
-        cdef bint locked
-        try:
-            locked = self.begin("attach perf_event")
-        except BaseException:
-            close_fd(own)
-            raise
-        memset(&opts, 0, sizeof(opts))
-        opts.sz = sizeof(opts)
-        opts.bpf_cookie = cookie
-        opts.force_ioctl_attach = force_ioctl
-        enter(&call, <PyObject *>self.handle)
-        with nogil:
-            link = libbpf.bpf_program__attach_perf_event_opts(self.ptr, own, &opts)
-            if link == NULL:
-                code = -errno
-                close_fd(own)
-        return self.end(&call, link, code, locked, f"perf_event {number}", own)
-
-    def attach_trace(self, *, unsigned long long cookie=0):
-        """Attach to the BTF target the program was loaded for: tp_btf, fentry, fexit, fmod_ret, freplace.
-
-        ``cookie`` needs kernel 5.19. Minimum kernel 5.5. Source: bpf_program__attach_trace_opts().
-        """
-        cdef libbpf.bpf_trace_opts opts
-        cdef libbpf.bpf_link *link
-        cdef Call call
-        cdef int code = 0
-        cdef bint locked = self.begin("attach trace")
-        memset(&opts, 0, sizeof(opts))
-        opts.sz = sizeof(opts)
-        opts.cookie = cookie
-        enter(&call, <PyObject *>self.handle)
-        with nogil:
-            link = libbpf.bpf_program__attach_trace_opts(self.ptr, &opts)
-            if link == NULL:
-                code = -errno
-        return self.end(&call, link, code, locked, "trace")
-
-    def attach_lsm(self):
-        """Attach to the LSM hook the program was loaded for. Minimum kernel 5.7. Source: bpf_program__attach_lsm()."""
-        cdef libbpf.bpf_link *link
-        cdef Call call
-        cdef int code = 0
-        cdef bint locked = self.begin("attach lsm")
-        enter(&call, <PyObject *>self.handle)
-        with nogil:
-            link = libbpf.bpf_program__attach_lsm(self.ptr)
-            if link == NULL:
-                code = -errno
-        return self.end(&call, link, code, locked, "lsm")
-
-    def attach_iter(self):
-        """Make an iterator link. Minimum kernel 5.8. Source: bpf_program__attach_iter()."""
-        cdef libbpf.bpf_link *link
-        cdef Call call
-        cdef int code = 0
-        cdef bint locked = self.begin("attach iter")
-        enter(&call, <PyObject *>self.handle)
-        with nogil:
-            link = libbpf.bpf_program__attach_iter(self.ptr, NULL)
-            if link == NULL:
-                code = -errno
-        return self.end(&call, link, code, locked, "iter")
-
-    def attach_xdp(self, interface):
-        """Attach to a network interface, by name or index. Minimum kernel 5.9. Source: bpf_program__attach_xdp()."""
-        cdef int ifindex = interface_index(interface)
-        cdef libbpf.bpf_link *link
-        cdef Call call
-        cdef int code = 0
-        cdef bint locked = self.begin("attach xdp")
-        enter(&call, <PyObject *>self.handle)
-        with nogil:
-            link = libbpf.bpf_program__attach_xdp(self.ptr, ifindex)
-            if link == NULL:
-                code = -errno
-        return self.end(&call, link, code, locked, f"xdp {interface}")
-
-    def attach_cgroup(self, cgroup):
-        """Attach to a cgroup2, by path or open descriptor, which is only needed during the call.
-
-        Minimum kernel 5.7. Source: bpf_program__attach_cgroup().
-        """
-        cdef bint opened = not isinstance(cgroup, int)
-        cdef int fd
-        cdef bytes raw
-        if opened:
-            raw = path_bytes(cgroup)
-            fd = open_fd(raw, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-            if fd < 0:
-                fail(errno, "open cgroup", cgroup)
-        else:
-            fd = cgroup
-        cdef libbpf.bpf_link *link
-        cdef Call call
-        cdef int code = 0
-        cdef bint locked
-        try:
-            locked = self.begin("attach cgroup")
-            enter(&call, <PyObject *>self.handle)
-            with nogil:
-                link = libbpf.bpf_program__attach_cgroup(self.ptr, fd)
-                if link == NULL:
-                    code = -errno
-        finally:
-            if opened:
-                close_fd(fd)
-        return self.end(&call, link, code, locked, f"cgroup {cgroup}")
 
 
 cdef int interface_index(object interface) except -1:

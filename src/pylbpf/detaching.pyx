@@ -20,7 +20,9 @@ from .closer cimport close_later, wait_closed
 from .errors cimport finish_kept
 from .expedite cimport begin_expedite, end_expedite
 from .handle cimport Handle, enter_all, fork_generation, leave_place, release_all
-from .link cimport HIDDEN_EVENT, Link, NO_EVENT, PLAIN_LINK, USDT_LINK, program_on_event, programs_of_events
+from .link cimport (
+    BARE_LINK, HIDDEN_EVENT, Kind, Link, NO_EVENT, PLAIN_LINK, destroy_link, program_on_event, programs_of_events,
+)
 from .workers cimport Crew, check_process, thread_count
 
 from .errors import BpfError, StateError
@@ -51,6 +53,7 @@ cdef struct Release:
     # One link. What is called here belongs to nobody else any more.
     PyObject *link          # borrowed
     libbpf.bpf_link *ptr
+    Kind kind
     int event               # to be held, or NO_EVENT
     int held                # its duplicate
     int code
@@ -62,7 +65,7 @@ cdef void release(Release *each) noexcept nogil:
     enter(&call, NULL)
     # Without a descriptor to spare it takes a little longer.
     each.held = fcntl(each.event, F_DUPFD_CLOEXEC, <int>3) if each.event >= 0 else NO_EVENT
-    each.code = libbpf.bpf_link__destroy(each.ptr)
+    each.code = destroy_link(each.ptr, each.kind)
     each.ptr = NULL
     leave(&call)
     each.said = keep_call(&call)
@@ -130,7 +133,7 @@ cdef class Detaching(Crew):
                 hiding |= link.event == HIDDEN_EVENT
             else:
                 plain.append(link)
-                if link.kind != PLAIN_LINK and link.handle is not None:
+                if link.kind != PLAIN_LINK and link.kind != BARE_LINK and link.handle is not None:
                     sharing.append(link.handle)
         self.releases = <Release *>calloc(len(plain) + len(sleepers) + 1, sizeof(Release))
         if self.releases == NULL:
@@ -161,6 +164,7 @@ cdef class Detaching(Crew):
         if link.event >= 0 and link.kind == PLAIN_LINK and link.event != libbpf.bpf_link__fd(link.ptr):
             each.event = link.event
         each.ptr = link.ptr
+        each.kind = link.kind
         link.ptr = NULL
         self.count += 1
         leave_place(&link.place)

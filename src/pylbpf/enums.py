@@ -114,3 +114,32 @@ class UpdateFlags(IntFlag):
     NOEXIST = 1
     EXIST = 2
     LOCK = 4
+
+
+class AttachFlags(IntFlag):
+    """Flags of an attachment (BPF_F_…): BEFORE, AFTER, REPLACE a program or LINK, given by descriptor or ID."""
+
+    ALLOW_OVERRIDE = 1 << 0
+    ALLOW_MULTI = 1 << 1
+    REPLACE = 1 << 2
+    BEFORE = 1 << 3
+    AFTER = 1 << 4
+    ID = 1 << 5
+    PREORDER = 1 << 6
+    LINK = 1 << 13
+
+
+class XdpFlags(IntFlag):
+    """Flags of an XDP attachment (XDP_FLAGS_…)."""
+
+    UPDATE_IF_NOEXIST = 1 << 0
+    SKB_MODE = 1 << 1
+    DRV_MODE = 1 << 2
+    HW_MODE = 1 << 3
+    REPLACE = 1 << 4
+
+
+ProbeAttachMode = _numbered("ProbeAttachMode", "DEFAULT LEGACY PERF LINK", "enum probe_attach_mode of libbpf.")
+
+IterOrder = _numbered("IterOrder", "UNSPEC SELF_ONLY DESCENDANTS_PRE DESCENDANTS_POST ANCESTORS_UP",
+                      "enum bpf_cgroup_iter_order.")

@@ -225,3 +225,33 @@ class UpdateFlags(IntFlag):
     NOEXIST = 1
     EXIST = 2
     LOCK = 4
+
+class AttachFlags(IntFlag):
+    ALLOW_OVERRIDE = 1
+    ALLOW_MULTI = 2
+    REPLACE = 4
+    BEFORE = 8
+    AFTER = 16
+    ID = 32
+    PREORDER = 64
+    LINK = 8192
+
+class XdpFlags(IntFlag):
+    UPDATE_IF_NOEXIST = 1
+    SKB_MODE = 2
+    DRV_MODE = 4
+    HW_MODE = 8
+    REPLACE = 16
+
+class ProbeAttachMode(IntEnum):
+    DEFAULT = 0
+    LEGACY = 1
+    PERF = 2
+    LINK = 3
+
+class IterOrder(IntEnum):
+    UNSPEC = 0
+    SELF_ONLY = 1
+    DESCENDANTS_PRE = 2
+    DESCENDANTS_POST = 3
+    ANCESTORS_UP = 4

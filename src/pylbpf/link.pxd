@@ -6,11 +6,20 @@ cdef enum Kind:
     PLAIN_LINK
     USDT_LINK           # has no descriptor of its own, and shares the object's USDT manager
     STRUCT_OPS_LINK     # may use the map's descriptor
+    BARE_LINK           # a descriptor that libbpf knows nothing of: `ptr` is a Bare
+
+cdef struct Bare:
+    int fd
 
 cdef enum:
     # In the place of a perf event's descriptor:
     NO_EVENT = -1       # there is none, or none is known
     HIDDEN_EVENT = -2   # libbpf has opened one and does not tell which
+
+
+cdef class Linked:
+    # What links are about: a program.
+    cdef Handle handle
 
 
 cdef class Link:
@@ -23,15 +32,22 @@ cdef class Link:
     cdef Kind kind
     cdef int event                  # perf event that the link closes
     cdef Place place                # among the links of the object, as long as it is open
+    cdef object pinned              # where a BARE_LINK is pinned
     cdef object __weakref__
 
     cdef libbpf.bpf_link *live(self) except NULL
+    cdef int number(self) noexcept
+    cdef int belong_to(self, Linked subject) except -1
     cdef int wait_idle(self, str operation) except -1
     cdef int done(self, Call *call, int code, str operation, object subject) except -1
     cdef int release(self, str operation) except -1
 
 
 cdef Link make_link(libbpf.bpf_link *ptr, Handle handle, object subject, object hook)
+# Wrap a link's descriptor, which is then owned.
+cdef Link link_of_descriptor(int fd, Handle handle, object subject, object hook)
+# Instead of bpf_link__destroy(), for all kinds.
+cdef int destroy_link(libbpf.bpf_link *ptr, Kind kind) noexcept nogil
 cdef int close_links(Handle handle) except -1
 cdef unsigned int program_on_event(int link) noexcept
 cdef dict programs_of_events()

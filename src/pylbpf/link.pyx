@@ -4,7 +4,8 @@ import os as _os
 
 from cpython.object cimport PyObject
 cimport cython
-from libc.errno cimport EINVAL, errno
+from libc.errno cimport EBUSY, EINVAL, errno
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from cpython.pythread cimport PyThread_get_thread_ident
 from posix.unistd cimport close as close_fd, getpid, usleep
@@ -13,15 +14,27 @@ from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter
 from .errors cimport fail, finish
 from .handle cimport Handle, fork_generation, leave_place, take_place
-from .paths cimport is_of_kind, path_bytes
+from .paths cimport is_of_kind, number_of, path_bytes
 
 from .errors import NotSupported, StateError
 
 cdef enum:
     PERF_EVENT = 7      # enum bpf_link_type
+    BPF_F_REPLACE = 1 << 2
+
+# Of enum bpf_link_type, those that the kernel can put another program into: cgroup, iter, netns, xdp, tcx, netkit, sockmap.
+UPDATED = frozenset((3, 4, 5, 6, 11, 13, 14))
+
+cdef extern from "<fcntl.h>" nogil:
+    int fcntl(int fd, int command, ...)
+    int F_DUPFD_CLOEXEC
 
 cdef extern from "Python.h":
     int PyErr_ResourceWarning(object source, Py_ssize_t stack_level, const char *format, ...) except -1
+
+
+cdef class Linked:
+    """What links are about."""
 
 
 @cython.final
@@ -53,7 +66,7 @@ cdef class Link:
 
     @property
     def program(self):
-        """The Program that is attached, or the struct_ops Map; None for a link opened from a pin."""
+        """The Program that is attached, or the struct_ops Map; None for a link from a pin, a number or a descriptor."""
         return self.subject
 
     @property
@@ -86,6 +99,20 @@ cdef class Link:
             raise StateError(_errno.EPERM, "made by the parent process; a forked child may only drop it", None, self.name)
         return self.ptr
 
+    cdef int number(self) noexcept:
+        """The descriptor of a live link; 0 for USDT."""
+        return (<Bare *>self.ptr).fd if self.kind == BARE_LINK else libbpf.bpf_link__fd(self.ptr)
+
+    cdef int belong_to(self, Linked subject) except -1:
+        """It is about another program from now on, and dies with that one's object."""
+        leave_place(&self.place)
+        self.subject = subject
+        self.handle = subject.handle
+        if self.ptr != NULL:
+            self.place.link = <PyObject *>self
+            take_place(&self.place, &self.handle.links)
+        return 0
+
     cdef int wait_idle(self, str operation) except -1:
         """One thread at a time: wait for another; what a print callback of this one's call tries is an error."""
         while self.worker:
@@ -115,14 +142,16 @@ cdef class Link:
         leave_place(&self.place)
         if self.generation != fork_generation():
             # Destroying would disable what the parent shares with us; only the number is ours.
-            if self.kind != USDT_LINK:
+            if self.kind == BARE_LINK:
+                destroy_link(ptr, self.kind)
+            elif self.kind != USDT_LINK:
                 close_fd(libbpf.bpf_link__fd(ptr))
             return 0
         if self.kind == USDT_LINK and handle is not None:
             locked = handle.enter(operation)
         enter(&call, NULL)
         with nogil:
-            code = libbpf.bpf_link__destroy(ptr)
+            code = destroy_link(ptr, self.kind)
         if locked:
             handle.release()
         return finish(&call, code, operation, self)
@@ -150,14 +179,42 @@ cdef class Link:
 
         Raises NotSupported for kinds that have none (USDT). Source: bpf_link__fd().
         """
-        cdef libbpf.bpf_link *ptr = self.live()
+        self.live()
         if self.kind == USDT_LINK:
             raise NotSupported(_errno.EOPNOTSUPP, "a USDT link has no descriptor of its own", "fd", self.name)
-        return libbpf.bpf_link__fd(ptr)
+        return self.number()
 
     def fileno(self):
         """Same as fd."""
         return self.fd
+
+    def info(self):
+        """What the kernel says about the link: a LinkInfo, in the class of its kind (pylbpf.linkinfo).
+
+        NotSupported for what is no link of the kernel: USDT, and perf events without one. Minimum kernel 5.8.
+        Source: bpf_link_get_info_by_fd().
+        """
+        cdef int fd = self.fd
+        if not is_of_kind(fd, "link"):
+            raise NotSupported(_errno.EOPNOTSUPP, "it is a perf event, not a link of the kernel", "read info of", self.name)
+        from .linkinfo import link_info
+        return link_info(fd)
+
+    def iter(self, *, bint text=False):
+        """What the program of an iterator link writes, as a file: of bytes, or with ``text`` of UTF-8 text.
+
+        Each call begins anew. The file has its lines, read() and the rest, is closed at the end of a loop over its
+        lines, and outlives the link. Raises BpfError (EINVAL) for any other kind. Source: bpf_iter_create().
+        """
+        cdef int link = self.fd
+        cdef Call call
+        cdef int fd
+        enter(&call, NULL)
+        with nogil:
+            fd = bpf.bpf_iter_create(link)
+        finish(&call, fd, "read lines of", self)
+        from .lines import open_lines
+        return open_lines(fd, text)
 
     def detach(self):
         """Detach in the kernel at once, even if others hold the link; the link object stays.
@@ -174,7 +231,7 @@ cdef class Link:
         self.worker = PyThread_get_thread_ident()
         enter(&call, NULL)
         with nogil:
-            code = libbpf.bpf_link__detach(ptr)
+            code = bpf.bpf_link_detach((<Bare *>ptr).fd) if self.kind == BARE_LINK else libbpf.bpf_link__detach(ptr)
         self.done(&call, code, "detach", self)
 
     def disconnect(self):
@@ -186,18 +243,64 @@ cdef class Link:
         cdef int fd = self.fd
         cdef int event = self.event if self.event >= 0 else event_of(fd)
         self.wait_idle("disconnect")
-        libbpf.bpf_link__disconnect(self.live())
+        if self.kind == BARE_LINK:
+            self.live()
+            (<Bare *>self.ptr).fd = -1
+        else:
+            libbpf.bpf_link__disconnect(self.live())
         self.release("disconnect")
         if event >= 0 and event != fd:
             # The kernel's link holds it; libbpf has just lost the number.
             close_fd(event)
         return fd
 
+    def update(self, program, *, old_program=None, flags=0):
+        """Put another loaded Program in the place of the one that is attached; no moment is without a program.
+
+        With ``old_program`` (a Program or its descriptor) only if that is the one that runs now, else BpfError
+        (EPERM). ``flags`` are for the kernel (BPF_F_REPLACE comes with old_program). The link now keeps the new program's
+        object. NotSupported for kinds that cannot: only cgroup, xdp, netns, tcx, netkit, iter and sockmap can.
+        Minimum kernel 5.7. Source: bpf_link_update().
+        """
+        cdef bpf.bpf_link_update_opts opts
+        cdef Call call
+        cdef unsigned int type = 0
+        cdef unsigned int id = 0
+        cdef int code, new, link
+        if not isinstance(program, Linked):
+            raise TypeError(f"a link is updated with a Program, not {program!r}")
+        memset(&opts, 0, sizeof(opts))
+        opts.sz = sizeof(opts)
+        opts.flags = number_of(flags, "flags")
+        if old_program is not None:
+            opts.old_prog_fd = old_program if isinstance(old_program, int) else old_program.fileno()
+            opts.flags |= BPF_F_REPLACE
+        new = program.fileno()
+        self.fd
+        self.wait_idle("update")
+        self.live()
+        link = self.number()
+        if not identify(link, &type, &id) or type not in UPDATED:
+            from .enums import LinkType
+            raise NotSupported(_errno.EOPNOTSUPP, "such a link cannot be updated: close it, and attach again"
+                               if not id else f"links of kind {LinkType(type).name} cannot be updated: close and attach again",
+                               "update", self.name)
+        self.worker = PyThread_get_thread_ident()
+        enter(&call, NULL)
+        with nogil:
+            code = bpf.bpf_link_update(link, new, &opts)
+        self.done(&call, code, "update", self)
+        self.belong_to(program)
+
     @property
     def pin_path(self):
         """Where the link is pinned, or None. Source: bpf_link__pin_path()."""
+        cdef const char *path
         self.wait_idle("read pin_path of")
-        cdef const char *path = libbpf.bpf_link__pin_path(self.live())
+        self.live()
+        if self.kind == BARE_LINK:
+            return self.pinned
+        path = libbpf.bpf_link__pin_path(self.ptr)
         return None if path == NULL else path.decode("utf-8", "surrogateescape")
 
     def pin(self, path):
@@ -212,8 +315,13 @@ cdef class Link:
         ptr = self.live()
         self.worker = PyThread_get_thread_ident()
         enter(&call, NULL)
-        with nogil:
-            code = libbpf.bpf_link__pin(ptr, where)
+        if self.kind == BARE_LINK and self.pinned is not None:
+            code = -EBUSY
+        else:
+            with nogil:
+                code = bpf.bpf_obj_pin((<Bare *>ptr).fd, where) if self.kind == BARE_LINK else libbpf.bpf_link__pin(ptr, where)
+            if code == 0 and self.kind == BARE_LINK:
+                self.pinned = _os.fsdecode(path)
         self.done(&call, code, "pin", f"{self.name} to {path}")
 
     def unpin(self):
@@ -223,6 +331,12 @@ cdef class Link:
         cdef int code
         self.wait_idle("unpin")
         ptr = self.live()
+        if self.kind == BARE_LINK:
+            if self.pinned is None:
+                fail(EINVAL, "unpin", self)
+            _os.unlink(self.pinned)
+            self.pinned = None
+            return
         self.worker = PyThread_get_thread_ident()
         enter(&call, NULL)
         with nogil:
@@ -247,6 +361,79 @@ cdef class Link:
             libbpf.bpf_link__destroy(ptr)
             fail(EINVAL, "open link", f"{path}, which is not a link")
         return make_link(ptr, None, None, f"pinned at {_os.fsdecode(path)}")
+
+    @staticmethod
+    def from_fd(fd):
+        """A Link for a link's descriptor (a number or an object with fileno()), of which it takes a duplicate.
+
+        Closing it closes that duplicate: the program is detached when nobody holds the link any more. Raises
+        BpfError (EINVAL) if the descriptor is not of a link. Source: bpf_link_get_info_by_fd().
+        """
+        cdef int number = fd if isinstance(fd, int) else fd.fileno()
+        cdef int copy = fcntl(number, F_DUPFD_CLOEXEC, <int>3)
+        if copy < 0:
+            fail(errno, "use descriptor", number)
+        return adopt(copy, f"descriptor {number}")
+
+    @staticmethod
+    def from_id(id):
+        """A Link for the number of a link in the kernel, of whatever process it is.
+
+        Raises FileNotFoundError if there is none, PermissionError without CAP_SYS_ADMIN. Minimum kernel 5.8.
+        Source: bpf_link_get_fd_by_id().
+        """
+        cdef unsigned int number = number_of(id, "link id")
+        cdef int fd
+        cdef Call call
+        enter(&call, NULL)
+        with nogil:
+            fd = bpf.bpf_link_get_fd_by_id(number)
+        finish(&call, fd, "open link", f"id {number}")
+        return adopt(fd, f"id {number}")
+
+
+cdef Link adopt(int fd, str words):
+    """A Link for a descriptor that is now ours, if it is one of a link."""
+    cdef unsigned int type = 0
+    cdef unsigned int id = 0
+    if not identify(fd, &type, &id):
+        close_fd(fd)
+        fail(EINVAL, "use as link", words)
+    return link_of_descriptor(fd, None, None, f"hook of link {id}")
+
+
+cdef bint identify(int fd, unsigned int *type, unsigned int *id) except -1:
+    """Type and number of a link of the kernel; false for anything else, as a perf event with a program."""
+    cdef uapi.bpf_link_info info
+    cdef unsigned int length = sizeof(info)
+    memset(&info, 0, sizeof(info))
+    if not is_of_kind(fd, "link") or bpf.bpf_obj_get_info_by_fd(fd, &info, &length) < 0:
+        return False
+    type[0] = info.type
+    id[0] = info.id
+    return True
+
+
+cdef Link link_of_descriptor(int fd, Handle handle, object subject, object hook):
+    cdef Link link
+    cdef Bare *bare = <Bare *>malloc(sizeof(Bare))
+    if bare == NULL:
+        close_fd(fd)
+        raise MemoryError()
+    bare.fd = fd
+    link = wrap(<libbpf.bpf_link *>bare, handle, subject, hook)
+    link.kind = BARE_LINK
+    return link
+
+
+cdef int destroy_link(libbpf.bpf_link *ptr, Kind kind) noexcept nogil:
+    cdef Bare *bare = <Bare *>ptr
+    if kind != BARE_LINK:
+        return libbpf.bpf_link__destroy(ptr)
+    if bare.fd >= 0:
+        close_fd(bare.fd)
+    free(bare)
+    return 0
 
 
 cdef unsigned int program_on_event(int link) noexcept:
@@ -284,12 +471,17 @@ cdef int event_of(int link) except -2:
 
 cdef Link make_link(libbpf.bpf_link *ptr, Handle handle, object subject, object hook):
     """Wrap a link, which is then owned; names are put together only when somebody asks."""
+    cdef Link link = wrap(ptr, handle, subject, hook)
+    # USDT links are many kernel links under one name; libbpf leaves their number zero.
+    link.kind = USDT_LINK if libbpf.bpf_link__fd(ptr) == 0 else PLAIN_LINK
+    return link
+
+
+cdef Link wrap(libbpf.bpf_link *ptr, Handle handle, object subject, object hook):
     cdef Link link = Link.__new__(Link)
     link.ptr = ptr
     link.handle = handle
     link.generation = fork_generation()
-    # USDT links are many kernel links under one name; libbpf leaves their number zero.
-    link.kind = USDT_LINK if libbpf.bpf_link__fd(ptr) == 0 else PLAIN_LINK
     link.event = NO_EVENT
     link.subject = subject
     link.hook = hook

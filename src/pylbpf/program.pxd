@@ -1,9 +1,9 @@
-from .attach cimport Attachable
+from .attach_net cimport Networking
 from .c cimport libbpf
 from .handle cimport Handle
 
 
-cdef class Program(Attachable):
+cdef class Program(Networking):
     cdef bint enter(self, str operation) except -1
     cdef bint change(self, int phases, str what) except -1
     cdef int done(self, bint locked, int code, str what) except -1

@@ -4,11 +4,13 @@ from typing import final
 from _typeshed import FileDescriptorLike
 from typing_extensions import Buffer
 
-from .attach import Attachable
+from .attach_net import Networking
 from .enums import AttachType, ProgramFlags, ProgramType
 from .handlers import ProgramHandler
+from .info import ProgramInfo
 from .insns import Insns
 from .object import Object
+from .testrun import TestRun
 
 @final
 class FuncInfo:
@@ -31,7 +33,7 @@ class LineInfo:
     def column(self) -> int: ...
 
 @final
-class Program(Attachable):
+class Program(Networking):
     @property
     def object(self) -> Object | None: ...
     @property
@@ -74,6 +76,19 @@ class Program(Attachable):
     @property
     def fd(self) -> int: ...
     def fileno(self) -> int: ...
+    def info(self) -> ProgramInfo: ...
+    def test_run(
+        self,
+        data: Buffer | None = None,
+        ctx: Buffer | None = None,
+        *,
+        repeat: int = 1,
+        cpu: int | None = None,
+        flags: int = 0,
+        live_frames: bool = False,
+        batch_size: int = 0,
+        data_size_out: int | None = None,
+    ) -> TestRun: ...
     def set_attach_target(self, name: str, *, prog_fd: FileDescriptorLike = 0) -> None: ...
     @property
     def insn_count(self) -> int: ...

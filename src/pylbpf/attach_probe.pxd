@@ -1,0 +1,5 @@
+from .attach cimport Attachable
+
+
+cdef class Probing(Attachable):
+    pass

@@ -1,0 +1,5 @@
+from .attach_probe cimport Probing
+
+
+cdef class Tracing(Probing):
+    pass

@@ -1,0 +1,233 @@
+"""What the kernel holds, whoever put it there: programs, maps, links, types; and what is attached where."""
+from collections import namedtuple as _namedtuple
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.errno cimport ENOENT, ENOSPC, EINTR, errno
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+from posix.fcntl cimport O_CLOEXEC, O_RDONLY
+from posix.unistd cimport close as close_fd
+
+from .attach cimport interface_index
+from .c cimport bpf, libbpf, uapi
+from .errors cimport fail, finish
+from .info cimport MapInfo, ProgramInfo, info_by_id
+from .paths cimport number_of
+from .targets cimport Target, open_target
+
+__all__ = ["programs", "maps", "links", "btfs", "program", "map", "link", "btf", "attached", "Attached", "AttachedProgram",
+           "owners", "Owner"]
+
+cdef enum:
+    BPF_F_QUERY_EFFECTIVE = 1
+    TCX_INGRESS = 46
+    TCX_EGRESS = 47
+    NETKIT_PRIMARY = 54
+    NETKIT_PEER = 55
+
+
+cdef int following(str kind, unsigned int after, unsigned int *next) noexcept:
+    if kind == "link":
+        return bpf.bpf_link_get_next_id(after, next)
+    return bpf.bpf_btf_get_next_id(after, next)
+
+
+cdef list one_by_one(str kind):
+    cdef unsigned int id = 0
+    cdef list found = []
+    while following(kind, id, &id) == 0:
+        info = info_by_id(kind, id)
+        if info is not None:        # else it went away between the two calls
+            found.append(info)
+    if errno != ENOENT:
+        fail(errno, "list", f"{kind}s of the system")
+    return found
+
+
+def programs():
+    """All programs that the kernel has, as a list of ProgramInfo, in the order of their numbers.
+
+    What goes away meanwhile is left out. Raises PermissionError without CAP_SYS_ADMIN. Minimum kernel 4.13.
+    Source: bpf_prog_get_next_id(), bpf_obj_get_info_by_fd().
+    """
+    cdef uapi.bpf_prog_info *raws = NULL
+    cdef uapi.bpf_prog_info *grown
+    cdef size_t count = 0
+    cdef size_t capacity = 0
+    cdef size_t at
+    cdef unsigned int id = 0
+    cdef unsigned int length
+    cdef int fd, code
+    cdef int failed = 0
+    cdef ProgramInfo info
+    cdef list found = []
+    try:
+        with nogil:
+            while bpf.bpf_prog_get_next_id(id, &id) == 0:
+                fd = bpf.bpf_prog_get_fd_by_id(id)
+                if fd < 0:
+                    if errno == ENOENT:
+                        continue
+                    failed = errno
+                    break
+                if count == capacity:
+                    capacity = 2 * capacity + 64
+                    grown = <uapi.bpf_prog_info *>realloc(raws, capacity * sizeof(raws[0]))
+                    if grown == NULL:
+                        close_fd(fd)
+                        failed = 12
+                        break
+                    raws = grown
+                memset(&raws[count], 0, sizeof(raws[0]))
+                length = sizeof(raws[0])
+                code = bpf.bpf_obj_get_info_by_fd(fd, &raws[count], &length)
+                failed = errno if code < 0 else 0
+                close_fd(fd)
+                if code < 0:
+                    break
+                count += 1
+            else:
+                failed = 0 if errno == ENOENT else errno
+        if failed:
+            fail(failed, "list", "programs of the system")
+        for at in range(count):
+            info = ProgramInfo.__new__(ProgramInfo)
+            info.raw = raws[at]
+            found.append(info)
+    finally:
+        free(raws)
+    return found
+
+
+def maps():
+    """All maps that the kernel has, as a list of MapInfo; otherwise as programs().
+
+    Source: bpf_map_get_next_id(), bpf_obj_get_info_by_fd().
+    """
+    cdef unsigned int id = 0
+    cdef list found = []
+    while bpf.bpf_map_get_next_id(id, &id) == 0:
+        info = info_by_id("map", id)
+        if info is not None:
+            found.append(info)
+    if errno != ENOENT:
+        fail(errno, "list", "maps of the system")
+    return found
+
+
+def links():
+    """All links that the kernel has, as a list of LinkInfo; otherwise as programs(). Minimum kernel 5.8.
+
+    Source: bpf_link_get_next_id(), bpf_link_get_info_by_fd().
+    """
+    return one_by_one("link")
+
+
+def btfs():
+    """All sets of types that the kernel has, its own, modules' and programs', as a list of BtfInfo; otherwise as programs().
+
+    Source: bpf_btf_get_next_id(), bpf_btf_get_info_by_fd().
+    """
+    return one_by_one("btf")
+
+
+cdef object one(str kind, object id):
+    cdef object info = info_by_id(kind, number_of(id, f"{kind} id"))
+    if info is None:
+        fail(ENOENT, f"open {kind}", f"id {id}")
+    return info
+
+
+def program(id):
+    """The ProgramInfo of a number; FileNotFoundError if there is none. Source: bpf_prog_get_fd_by_id()."""
+    return one("program", id)
+
+
+def map(id):
+    """The MapInfo of a number; FileNotFoundError if there is none. Source: bpf_map_get_fd_by_id()."""
+    return one("map", id)
+
+
+def link(id):
+    """The LinkInfo of a number; FileNotFoundError if there is none. Source: bpf_link_get_fd_by_id()."""
+    return one("link", id)
+
+
+def btf(id):
+    """The BtfInfo of a number; FileNotFoundError if there is none. Source: bpf_btf_get_fd_by_id()."""
+    return one("btf", id)
+
+
+Attached = _namedtuple("Attached", "revision flags programs")
+Attached.__doc__ = """What is attached to one hook, in the order in which it runs.
+
+``revision`` counts changes of tcx, netkit and (from kernel 6.17 on) cgroup hooks; None elsewhere, and before libbpf 1.3,
+which does not tell it. ``flags`` (AttachFlags) of the hook, ``programs`` a tuple of AttachedProgram."""
+AttachedProgram = _namedtuple("AttachedProgram", "prog_id link_id flags")
+AttachedProgram.__doc__ = """One of the programs of a hook: the numbers of program and link, and its AttachFlags.
+
+``link_id`` is None where the kernel or libbpf (before 1.3) does not tell it, and for what was attached without a link."""
+
+
+def attached(target, attach_type, *, bint effective=False):
+    """What is attached to a hook, as an Attached.
+
+    ``target`` is an interface for TCX and NETKIT, a path or descriptor of a cgroup, of a network name space
+    (FLOW_DISSECTOR, SK_LOOKUP), of a lirc device (LIRC_MODE2), or a sockmap (a Map or descriptor). ``effective``: of a
+    cgroup also what it has from those above. Minimum kernel 4.15, tcx 6.6. Source: bpf_prog_query_opts().
+    """
+    from .enums import AttachFlags
+    cdef unsigned int type = number_of(attach_type, "attach_type")
+    cdef bpf.struct_bpf_prog_query_opts opts
+    cdef Target opened = None
+    cdef bint ordered = type in (TCX_INGRESS, TCX_EGRESS, NETKIT_PRIMARY, NETKIT_PEER)
+    cdef bint newer = libbpf.libbpf_major_version() > 1 or libbpf.libbpf_minor_version() >= 3
+    cdef unsigned int room = 0
+    cdef unsigned int at
+    cdef bytes arrays
+    cdef uapi.__u32 *numbers
+    cdef int where, code
+    if ordered:
+        where = interface_index(target)
+    else:
+        opened = open_target(target, O_RDONLY | O_CLOEXEC, "target")
+        where = opened.fd
+    while True:
+        arrays = PyBytes_FromStringAndSize(NULL, (room + 1) * 4 * sizeof(uapi.__u32))
+        numbers = <uapi.__u32 *>PyBytes_AS_STRING(arrays)
+        memset(numbers, 0, len(arrays))
+        memset(&opts, 0, sizeof(opts))
+        opts.sz = sizeof(opts)
+        opts.query_flags = BPF_F_QUERY_EFFECTIVE if effective else 0
+        if room:
+            opts.count = room
+            opts.prog_ids = numbers
+            if not effective:
+                opts.prog_attach_flags = numbers + room
+            if newer and ordered:
+                opts.link_ids = numbers + 2 * room
+                opts.link_attach_flags = numbers + 3 * room
+        with nogil:
+            code = bpf.bpf_prog_query_opts(where, <uapi.bpf_attach_type>type, &opts)
+        if code < 0 and errno != ENOSPC:
+            fail(errno, "query", f"{attach_type!r} of {target}")
+        if opts.count <= room:
+            break
+        room = opts.count
+    return Attached(
+        opts.revision if newer and opts.revision else None, AttachFlags(opts.attach_flags),
+        tuple([AttachedProgram(numbers[at], numbers[2 * room + at] or None,
+                               AttachFlags(numbers[room + at] | numbers[3 * room + at])) for at in range(opts.count)]))
+
+
+Owner = _namedtuple("Owner", "pid name")
+Owner.__doc__ = """A process that holds a descriptor of something: ``pid``, and the process's ``name``."""
+
+
+def owners():
+    """Who holds what: a dictionary from ("program" | "map" | "link" | "btf", number) to a list of Owner.
+
+    Found in /proc, so only of processes that this one may look into; what is held by pins and attachments alone has none.
+    """
+    from ._owners import find
+    return find(Owner)

@@ -1,0 +1,3 @@
+# Run a loaded program once or more on data that is made up.
+cdef object test_run(object program, int type, object data, object ctx, object repeat, object cpu, object flags,
+                     object batch_size, bint live_frames, object data_size_out)
