@@ -23,7 +23,7 @@ cdef enum:
     BPF_F_REPLACE = 1 << 2
 
 # Of enum bpf_link_type, those that the kernel can put another program into: cgroup, iter, netns, xdp, tcx, netkit, sockmap.
-UPDATED = frozenset((3, 4, 5, 6, 11, 13, 14))
+cdef frozenset UPDATED = frozenset((3, 4, 5, 6, 11, 13, 14))
 
 cdef extern from "<fcntl.h>" nogil:
     int fcntl(int fd, int command, ...)
