@@ -58,7 +58,8 @@ _LATER = {
     "Member": "btf", "bit_field": "bitfields", "set_bit_field": "bitfields",
     **dict.fromkeys(("UserRingBuffer", "UserSample"), "userring"),
     "LinkInfo": "linkinfo", "ProgramInfo": "info", "MapInfo": "info", "BtfInfo": "info",
-    "TestRun": "testrun", "query": "",
+    "TestRun": "testrun", "stats_enabled": "runstats", "query": "", "features": "", "xdp": "",
+    "TcHook": "tc", "TcFilter": "tc", "Linker": "linker", "link_files": "linker",
     **dict.fromkeys(("verify_many", "VerifyReport", "VerifyResult", "VerifyComparison", "VerifyChange"), "verify"),
 }
 
@@ -68,7 +69,8 @@ __all__ = [
     "Map", "MapInfo",
     "Btf", "Member", "bit_field", "set_bit_field", "BtfInfo",
     "Link", "LinkSet", "LinkInfo",
-    "query",
+    "query", "features", "stats_enabled", "xdp", "TcHook", "TcFilter",
+    "Linker", "link_files",
     "RingBuffer",
     "UserRingBuffer", "UserSample",
     "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",

@@ -1,4 +1,6 @@
+from . import features as features
 from . import query as query
+from . import xdp as xdp
 from ._version import __version__ as __version__
 from ._version import get_include as get_include
 from ._version import get_libraries as get_libraries
@@ -51,6 +53,8 @@ from .info import BtfInfo as BtfInfo
 from .info import MapInfo as MapInfo
 from .info import ProgramInfo as ProgramInfo
 from .link import Link as Link
+from .linker import Linker as Linker
+from .linker import link_files as link_files
 from .linkinfo import LinkInfo as LinkInfo
 from .linkset import LinkSet as LinkSet
 from .linkset import detach_many as detach_many
@@ -68,6 +72,9 @@ from .program import Program as Program
 from .ringbuf import RingBuffer as RingBuffer
 from .userring import UserRingBuffer as UserRingBuffer
 from .userring import UserSample as UserSample
+from .runstats import stats_enabled as stats_enabled
+from .tc import TcFilter as TcFilter
+from .tc import TcHook as TcHook
 from .testrun import TestRun as TestRun
 from .verify.compare import VerifyChange as VerifyChange
 from .verify.compare import VerifyComparison as VerifyComparison
@@ -81,7 +88,8 @@ __all__ = [
     "Map", "MapInfo",
     "Btf", "Member", "bit_field", "set_bit_field", "BtfInfo",
     "Link", "LinkSet", "LinkInfo",
-    "query",
+    "query", "features", "stats_enabled", "xdp", "TcHook", "TcFilter",
+    "Linker", "link_files",
     "RingBuffer",
     "UserRingBuffer", "UserSample",
     "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",

@@ -1,7 +1,7 @@
 """A program as something that can be attached: what all kinds of hooks have in common, and attach() by its section.
 
 The kinds have rooms of their own, each a class that goes on where the one before it ended: attach_probe, attach_trace,
-attach_net. Program is the last.
+attach_net, attach_hook. Program is the last.
 """
 import errno as _errno
 

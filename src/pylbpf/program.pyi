@@ -4,7 +4,7 @@ from typing import final
 from _typeshed import FileDescriptorLike
 from typing_extensions import Buffer
 
-from .attach_net import Networking
+from .attach_hook import Hooking
 from .enums import AttachType, ProgramFlags, ProgramType
 from .handlers import ProgramHandler
 from .info import ProgramInfo
@@ -33,7 +33,7 @@ class LineInfo:
     def column(self) -> int: ...
 
 @final
-class Program(Networking):
+class Program(Hooking):
     @property
     def object(self) -> Object | None: ...
     @property

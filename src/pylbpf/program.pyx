@@ -8,7 +8,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from .attach cimport interface_index
-from .attach_net cimport Networking
+from .attach_hook cimport Hooking
 from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter, note_missing
 from .errors cimport finish
@@ -56,7 +56,7 @@ cdef class LineInfo:
 
 
 @cython.final
-cdef class Program(Networking):
+cdef class Program(Hooking):
     """One program of an object. It keeps the object alive, and two of the same program are equal.
 
     Setters work before load (also in the callbacks of a handler), and raise StateError afterwards. A program that a

@@ -2,18 +2,17 @@
 from collections import namedtuple as _namedtuple
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport ENOENT, ENOSPC, EINTR, errno
+from libc.errno cimport ENOENT, ENOSPC, errno
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
-from posix.fcntl cimport O_CLOEXEC, O_RDONLY
 from posix.unistd cimport close as close_fd
 
-from .attach cimport interface_index
+from .attach_hook cimport hook_target
 from .c cimport bpf, libbpf, uapi
-from .errors cimport fail, finish
-from .info cimport MapInfo, ProgramInfo, info_by_id
+from .errors cimport fail
+from .info cimport ProgramInfo, info_by_id
 from .paths cimport number_of
-from .targets cimport Target, open_target
+from .targets cimport Target
 
 __all__ = ["programs", "maps", "links", "btfs", "program", "map", "link", "btf", "attached", "Attached", "AttachedProgram",
            "owners", "Owner"]
@@ -179,7 +178,7 @@ def attached(target, attach_type, *, bint effective=False):
     from .enums import AttachFlags
     cdef unsigned int type = number_of(attach_type, "attach_type")
     cdef bpf.struct_bpf_prog_query_opts opts
-    cdef Target opened = None
+    cdef Target opened
     cdef bint ordered = type in (TCX_INGRESS, TCX_EGRESS, NETKIT_PRIMARY, NETKIT_PEER)
     cdef bint newer = libbpf.libbpf_major_version() > 1 or libbpf.libbpf_minor_version() >= 3
     cdef unsigned int room = 0
@@ -187,11 +186,8 @@ def attached(target, attach_type, *, bint effective=False):
     cdef bytes arrays
     cdef uapi.__u32 *numbers
     cdef int where, code
-    if ordered:
-        where = interface_index(target)
-    else:
-        opened = open_target(target, O_RDONLY | O_CLOEXEC, "target")
-        where = opened.fd
+    opened = hook_target(target, type)
+    where = opened.fd
     while True:
         arrays = PyBytes_FromStringAndSize(NULL, (room + 1) * 4 * sizeof(uapi.__u32))
         numbers = <uapi.__u32 *>PyBytes_AS_STRING(arrays)

@@ -1,0 +1,10 @@
+from .attach_net cimport Networking
+from .targets cimport Target
+
+
+cdef class Hooking(Networking):
+    pass
+
+
+# What a hook is of: an interface for tcx and netkit, else a path or descriptor.
+cdef Target hook_target(object target, unsigned int attach_type)

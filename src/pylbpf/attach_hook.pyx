@@ -1,0 +1,150 @@
+"""Attaching without links, by descriptors: what is attached stays until it is detached, or what it is attached to ends."""
+from cpython.object cimport PyObject
+from libc.errno cimport errno
+from libc.string cimport memset
+from posix.fcntl cimport O_CLOEXEC, O_RDONLY
+
+from .attach cimport interface_index
+from .attach_net cimport Networking
+from .c cimport bpf, libbpf, uapi
+from .call cimport Call, enter, note_missing
+from .errors cimport finish, need
+from .paths cimport number_of
+from .targets cimport Anchor, Target, descriptor_of, open_target, set_anchor
+
+libbpf.pylbpf_on_missing = note_missing
+
+cdef extern from "<sys/socket.h>" nogil:
+    int setsockopt(int fd, int level, int option, const void *value, unsigned int length)
+    int SOL_SOCKET
+    int SO_ATTACH_BPF
+    int SO_ATTACH_REUSEPORT_EBPF
+    int SO_DETACH_FILTER
+    int SO_DETACH_REUSEPORT_BPF
+
+cdef enum:
+    SK_REUSEPORT = 21       # enum bpf_prog_type
+    TCX_INGRESS = 46        # enum bpf_attach_type
+    TCX_EGRESS = 47
+    NETKIT_PRIMARY = 54
+    NETKIT_PEER = 55
+    ALLOW_AND_REPLACE = 0b111       # flags that older libbpf knows
+
+
+cdef Target hook_target(object target, unsigned int attach_type):
+    cdef Target made
+    if attach_type not in (TCX_INGRESS, TCX_EGRESS, NETKIT_PRIMARY, NETKIT_PEER):
+        return open_target(target, O_RDONLY | O_CLOEXEC, "target")
+    made = Target.__new__(Target)
+    made.fd = interface_index(target)
+    return made
+
+
+cdef class Hooking(Networking):
+    """What Program inherits: hooks without links."""
+
+    def prog_attach(self, target, attach_type, *, flags=0, replace_fd=None, relative_fd=None, relative_id=0,
+                    expected_revision=0):
+        """Attach without a link: it stays when program, object and process are gone, until prog_detach().
+
+        ``target`` is what the ``attach_type`` (an AttachType) is of: a path or descriptor of a cgroup or a lirc device, a
+        sockmap, an interface for TCX and NETKIT. ``flags`` are AttachFlags; ``replace_fd`` (a Program, with
+        flags REPLACE) is what is there now; ``relative_fd``, ``relative_id`` and ``expected_revision`` (libbpf 1.3) as
+        for attach_tcx(). Source: bpf_prog_attach_opts().
+        """
+        cdef unsigned int type = number_of(attach_type, "attach_type")
+        cdef Target where = hook_target(target, type)
+        cdef bpf.struct_bpf_prog_attach_opts opts
+        cdef Anchor anchor
+        cdef Call call
+        cdef int code, program
+        set_anchor(&anchor, number_of(flags, "flags"), relative_fd, relative_id, expected_revision)
+        if anchor.flags & ~ALLOW_AND_REPLACE or anchor.relative_fd or anchor.relative_id or anchor.expected_revision:
+            need(1, 3, "a place in the order of programs")
+        memset(&opts, 0, sizeof(opts))
+        opts.sz = sizeof(opts)
+        opts.flags = anchor.flags
+        opts.relative_fd = anchor.relative_fd
+        opts.relative_id = anchor.relative_id
+        opts.expected_revision = anchor.expected_revision
+        if replace_fd is not None:
+            opts.replace_fd = descriptor_of(replace_fd, "replace_fd")
+        cdef bint locked = self.begin("attach")
+        program = libbpf.bpf_program__fd(self.ptr)
+        enter(&call, <PyObject *>self.handle)
+        with nogil:
+            code = bpf.bpf_prog_attach_opts(program, where.fd, <uapi.bpf_attach_type>type, &opts)
+        if locked:
+            self.handle.release()
+        finish(&call, code, f"attach to {target} ({attach_type!r})", self)
+
+    def prog_detach(self, target, attach_type, *, relative_fd=None, relative_id=0, expected_revision=0):
+        """Undo prog_attach(); BpfError (ENOENT) if this program is not there. A link is not detached by this.
+
+        Source: bpf_prog_detach2(), with options bpf_prog_detach_opts() (libbpf 1.3).
+        """
+        cdef unsigned int type = number_of(attach_type, "attach_type")
+        cdef Target where = hook_target(target, type)
+        cdef bpf.struct_bpf_prog_detach_opts opts
+        cdef Anchor anchor
+        cdef Call call
+        cdef int code, program
+        cdef bint placed = set_anchor(&anchor, 0, relative_fd, relative_id, expected_revision)
+        memset(&opts, 0, sizeof(opts))
+        opts.sz = sizeof(opts)
+        opts.flags = anchor.flags
+        opts.relative_fd = anchor.relative_fd
+        opts.relative_id = anchor.relative_id
+        opts.expected_revision = anchor.expected_revision
+        cdef bint locked = self.begin("detach")
+        program = libbpf.bpf_program__fd(self.ptr)
+        enter(&call, <PyObject *>self.handle)
+        with nogil:
+            if placed:
+                code = bpf.bpf_prog_detach_opts(program, where.fd, <uapi.bpf_attach_type>type, &opts)
+            else:
+                code = bpf.bpf_prog_detach2(program, where.fd, <uapi.bpf_attach_type>type)
+        if locked:
+            self.handle.release()
+        finish(&call, code, f"detach from {target} ({attach_type!r})", self)
+
+    def attach_socket(self, sock):
+        """Make it the filter of a socket, or for the type SK_REUSEPORT what chooses among the sockets of its group.
+
+        ``sock`` is a socket or a descriptor. It replaces the one before, and stays as long as the socket, or until
+        detach_socket(). As libbpf has nothing for this, with bpf_program__fd(): setsockopt(2), SO_ATTACH_BPF and
+        SO_ATTACH_REUSEPORT_EBPF. Minimum kernel 3.19, of reuseport groups 4.5.
+        """
+        cdef Call call
+        cdef int code, program
+        cdef int fd = descriptor_of(sock, "socket")
+        cdef bint locked = self.begin("attach socket")
+        cdef int option = SO_ATTACH_REUSEPORT_EBPF if <int>libbpf.bpf_program__type(self.ptr) == SK_REUSEPORT else SO_ATTACH_BPF
+        program = libbpf.bpf_program__fd(self.ptr)
+        enter(&call, <PyObject *>self.handle)
+        with nogil:
+            code = setsockopt(fd, SOL_SOCKET, option, &program, sizeof(program))
+            if code < 0:
+                code = -errno
+        if locked:
+            self.handle.release()
+        finish(&call, code, "attach to socket", self)
+
+    def detach_socket(self, sock):
+        """Take the socket's filter or its group's program away, whichever it is; BpfError (ENOENT) if there is none.
+
+        As libbpf has nothing for this, by the type of bpf_program__type(): setsockopt(2), SO_DETACH_FILTER and
+        SO_DETACH_REUSEPORT_BPF (kernel 5.3).
+        """
+        cdef Call call
+        cdef int code
+        cdef int nothing = 0
+        cdef int fd = descriptor_of(sock, "socket")
+        cdef int option = (SO_DETACH_REUSEPORT_BPF if <int>libbpf.bpf_program__type(self.live()) == SK_REUSEPORT
+                           else SO_DETACH_FILTER)
+        enter(&call, NULL)
+        with nogil:
+            code = setsockopt(fd, SOL_SOCKET, option, &nothing, sizeof(nothing))
+            if code < 0:
+                code = -errno
+        finish(&call, code, "detach from socket", self)

@@ -1,0 +1,143 @@
+"""What this kernel can do, found out by trying, and remembered for the life of the process."""
+import os as _os
+
+from libc.errno cimport EINVAL, EOPNOTSUPP, EPERM, errno
+from libc.string cimport memset
+from posix.unistd cimport close as close_fd
+
+from .c cimport bpf, btf as c_btf, libbpf, uapi
+from .call cimport Call, enter
+from .errors cimport finish
+from .paths cimport name_bytes, number_of
+
+__all__ = ["program_type", "map_type", "helper", "kfunc", "link_type", "all"]
+
+cdef dict _known = {}
+
+# Kinds of links that cannot be tried without a target: the function of the kernel that makes them.
+cdef dict MAKERS = {
+    1: "bpf_raw_tracepoint_open", 2: "bpf_tracing_prog_attach", 3: "cgroup_bpf_link_attach", 4: "bpf_iter_link_attach",
+    5: "netns_bpf_link_create", 6: "bpf_xdp_link_attach", 7: "bpf_perf_link_attach", 8: "bpf_kprobe_multi_link_attach",
+    9: "bpf_struct_ops_link_create", 10: "bpf_nf_link_attach", 11: "tcx_link_attach", 12: "bpf_uprobe_multi_link_attach",
+    13: "netkit_link_attach", 14: "sock_map_link_create",
+}
+
+
+cdef bint probe(str kind, unsigned int first, unsigned int second) except -1:
+    """Ask once. What cannot be asked (no rights, no memory) is an error, and not remembered."""
+    cdef Call call
+    cdef int code
+    key = kind, first, second
+    found = _known.get(key)
+    if found is not None:
+        return found
+    cdef bint of_map = kind == "map type"
+    cdef bint of_program = kind == "program type"
+    enter(&call, NULL)
+    with nogil:
+        if of_map:
+            code = libbpf.libbpf_probe_bpf_map_type(<uapi.bpf_map_type>first, NULL)
+        elif of_program:
+            code = libbpf.libbpf_probe_bpf_prog_type(<uapi.bpf_prog_type>first, NULL)
+        else:
+            code = libbpf.libbpf_probe_bpf_helper(<uapi.bpf_prog_type>first, <uapi.bpf_func_id>second, NULL)
+    finish(&call, code, "probe", f"{kind} {second or first}")
+    _known[key] = code > 0
+    return code > 0
+
+
+def program_type(type):
+    """Whether the kernel knows a ProgramType. BpfError if it cannot be asked. Source: libbpf_probe_bpf_prog_type()."""
+    return probe("program type", number_of(type, "program type"), 0)
+
+
+def map_type(type):
+    """Whether the kernel knows a MapType. BpfError if it cannot be asked. Source: libbpf_probe_bpf_map_type()."""
+    return probe("map type", number_of(type, "map type"), 0)
+
+
+def helper(type, id):
+    """Whether programs of a ProgramType may call the helper of that number (enum bpf_func_id).
+
+    BpfError (EOPNOTSUPP) for types that libbpf cannot try: tracing, extensions, LSM, struct_ops.
+    Source: libbpf_probe_bpf_helper().
+    """
+    return probe("helper", number_of(type, "program type"), number_of(id, "helper"))
+
+
+def link_type(type):
+    """Whether the kernel has a LinkType, as its list of symbols (/proc/kallsyms) says; None where nobody can see it."""
+    cdef unsigned int number = number_of(type, "link type")
+    if number not in MAKERS:
+        return False
+    if "symbols" not in _known:
+        wanted = set(MAKERS.values())
+        with open("/proc/kallsyms") as file:
+            found = {name for line in file for name in (line.split()[2],) if name in wanted}
+        _known["symbols"] = found
+    return MAKERS[number] in _known["symbols"] if _known["symbols"] else None
+
+
+def kfunc(name):
+    """Whether the kernel itself (not a module) has a function of this name that programs may call. Source: btf__find_by_name_kind().
+
+    As its types say: they are marked since kernel 6.9; before, None for any function that there is. FileNotFoundError
+    without types of the kernel.
+    """
+    cdef bytes raw = name_bytes(name, "function")
+    if "kfuncs" not in _known:
+        _known["kfuncs"] = read_kfuncs()
+    functions, marked = _known["kfuncs"]
+    if raw not in functions:
+        return False
+    return raw in marked if marked else None
+
+
+cdef tuple read_kfuncs():
+    """The names of all functions of the kernel's types, and of those that are marked "bpf_kfunc"."""
+    cdef c_btf.btf *types
+    cdef const uapi.btf_type *type
+    cdef const char *name
+    cdef unsigned int at, count
+    cdef Call call
+    cdef int code = 0
+    enter(&call, NULL)
+    with nogil:
+        types = c_btf.btf__load_vmlinux_btf()
+        if types == NULL:
+            code = -errno
+    finish(&call, code, "read types of", "the kernel")
+    functions = set()
+    marked = set()
+    try:
+        count = c_btf.btf__type_cnt(types)
+        for at in range(1, count):
+            type = c_btf.btf__type_by_id(types, at)
+            if c_btf.btf_kind(type) == uapi.BTF_KIND_FUNC:
+                functions.add(<bytes>c_btf.btf__name_by_offset(types, type.name_off))
+            elif c_btf.btf_kind(type) == uapi.BTF_KIND_DECL_TAG:
+                name = c_btf.btf__name_by_offset(types, type.name_off)
+                if name != NULL and name[:9] == b"bpf_kfunc":
+                    type = c_btf.btf__type_by_id(types, type.type)
+                    marked.add(<bytes>c_btf.btf__name_by_offset(types, type.name_off))
+    finally:
+        c_btf.btf__free(types)
+    return frozenset(functions), frozenset(marked)
+
+
+def all():
+    """All program, map and link types, each a dictionary of members and whether the kernel has it; None: not to be asked."""
+    from .enums import LinkType, MapType, ProgramType
+
+    def ask(question, members):
+        found = {}
+        for member in members:
+            if member:
+                try:
+                    found[member] = question(member)
+                except OSError:
+                    found[member] = None
+        return found
+
+    return {"program_types": ask(program_type, ProgramType), "map_types": ask(map_type, MapType),
+            "link_types": ask(link_type, LinkType)}

@@ -1,0 +1,97 @@
+"""What the kernel can do, and its statistics."""
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import kernel
+import pylbpf
+import rings
+from pylbpf import LinkType, MapType, ProgramType, features
+from pylbpf.cli import main
+
+pytestmark = pytest.mark.bpf
+KTIME_GET_NS, SKB_STORE_BYTES = 5, 9  # enum bpf_func_id
+
+
+def test_types_and_helpers():
+    assert features.program_type(ProgramType.RAW_TRACEPOINT) and features.map_type(MapType.ARRAY)
+    assert not features.map_type(500) and not features.program_type(500)
+    assert features.helper(ProgramType.XDP, KTIME_GET_NS)
+    assert not features.helper(ProgramType.XDP, SKB_STORE_BYTES)
+    assert features.helper(ProgramType.SCHED_CLS, SKB_STORE_BYTES)
+    with pytest.raises(pylbpf.BpfError, match="probe"):
+        features.helper(ProgramType.TRACING, KTIME_GET_NS)
+    for wrong in (-1, 1 << 40):
+        with pytest.raises(ValueError):
+            features.map_type(wrong)
+    with pytest.raises(TypeError):
+        features.program_type("XDP")
+
+
+def test_links():
+    found = features.link_type(LinkType.RAW_TRACEPOINT), features.link_type(LinkType.TCX)
+    assert found in ((True, not kernel.no_tcx()), (None, None))
+    assert features.link_type(500) is False
+
+
+def test_kfuncs(requires_btf):
+    found = features.kfunc("bpf_cpumask_create")
+    assert found in (True, None, False)
+    assert features.kfunc("there_is_no_such_function") is False
+    if found:  # kernels that mark them
+        assert features.kfunc("do_nanosleep") is False
+    with pytest.raises(ValueError):
+        features.kfunc("")
+
+
+def test_all_features_and_the_command(capsys):
+    found = features.all()
+    assert found["program_types"][ProgramType.XDP] and set(found) == {"program_types", "map_types", "link_types"}
+    assert main(["features", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["map_types"]["HASH"] is True and len(shown["program_types"]) == len(ProgramType) - 1
+    assert main(["features", "--missing"]) == 0
+    assert "yes" not in capsys.readouterr().out.split()
+
+
+def test_statistics_are_counted_while_somebody_wants_them(bpf_object):
+    with rings.loaded(bpf_object("rings")) as obj:
+        program = obj.programs["send"]
+        with program.attach():
+            try:
+                stats = pylbpf.stats_enabled()
+            except PermissionError:
+                pytest.skip("statistics: CAP_SYS_ADMIN missing")
+            with stats:
+                assert stats.fileno() > 2
+                rings.send(5)
+                info = program.info()
+                assert info.run_cnt >= 5 and info.run_time_ns > 0
+            stats.close()
+            with pytest.raises(ValueError, match="closed"):
+                stats.fileno()
+
+
+# ---------------------------------------------------------------- the commands prog, map, link, btf
+
+
+@pytest.mark.parametrize("thing", ["prog", "map", "link", "btf"])
+def test_lists(bpf_object, thing, capsys):
+    with rings.loaded(bpf_object("rings")) as obj, obj.programs["send"].attach() as link:
+        program = obj.programs["send"].info()
+        id = {"prog": program.id, "map": program.map_ids[0], "link": link.info().id, "btf": program.btf_id}[thing]
+        assert main([thing, "list", "--json"]) == 0
+        found = {each["id"]: each for each in json.loads(capsys.readouterr().out)}
+        assert id in found
+        if thing in ("prog", "link", "map"):
+            assert any("python" in each or "pytest" in each for each in found[id]["held by"])
+        assert main([thing, "list"]) == 0
+        assert any(line.split()[0] == str(id) for line in capsys.readouterr().out.splitlines())
+        assert main([thing, "show", str(id), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["id"] == id
+        assert main([thing, "show", str(id)]) == 0
+        assert str(id) in capsys.readouterr().out
+    assert main([thing, "show", str(0x7FFFFFFF)]) == 1
+    assert main([thing, "show", "zero"]) == 2
