@@ -1,0 +1,208 @@
+"""Maps as numpy arrays: what the batches read and write, with the types of the map.
+
+numpy is imported when it is needed, never by `import pylbpf`.
+"""
+from __future__ import annotations
+
+try:
+    import numpy as np
+except ImportError as error:
+    raise ImportError("arrays of maps need numpy, which is not installed") from error
+
+from .mapbatch import Batch
+from .mapmany import delete_many as _delete_many
+from .mapmany import lookup_many as _lookup_many
+from .mapmany import update_many as _update_many
+
+LPM_TRIE = 11
+NUMBERS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
+def raw_dtype(size, map_type=None):
+    """The dtype of what nobody describes: a number of 1, 2, 4 or 8 bytes, else bytes; a trie's key is known anyway."""
+    if map_type == LPM_TRIE and size > 4:
+        return np.dtype([("prefixlen", np.uint32), ("data", np.uint8, (size - 4,))])
+    return np.dtype(NUMBERS.get(size, f"V{size}"))
+
+
+class Layout:
+    """A batch, and the dtypes of its keys and values."""
+
+    def __init__(self, map):
+        self.map = map
+        self.batch = batch = Batch(map)
+        self.key = raw_dtype(batch.key_size, batch.type)
+        self.value = raw_dtype(batch.value_size)
+        # A value takes a multiple of 8 bytes on each CPU.
+        self.slot = (batch.value_size + 7) // 8 * 8
+
+    # What was read
+
+    def keys(self):
+        batch = self.batch
+        if batch.key_size == 0:
+            return None
+        if batch.indexed:
+            return np.arange(batch.count, dtype=np.uint32).view(self.key)
+        return array_over(batch.keys, batch.count, self.key)
+
+    def values(self):
+        batch = self.batch
+        if not batch.cpus:
+            return array_over(batch.values, batch.count, self.value)
+        return self.per_cpu(batch.values, batch.count)
+
+    def per_cpu(self, memory, count):
+        if count == 0:
+            return np.empty((0, self.batch.cpus), self.value)
+        strides = (self.batch.value_bytes, self.slot, *np.empty(0, self.value).strides[1:])
+        shape = (count, self.batch.cpus, *self.value.shape)
+        return np.ndarray(shape, self.value.base, memory, strides=strides)
+
+    # What is to be written
+
+    def fit_keys(self, keys):
+        if keys is None:
+            return None
+        return bytes_of(fit(keys, self.key, (), "keys", self.map))
+
+    def fit_values(self, values, count=None):
+        batch = self.batch
+        per_cpu = (batch.cpus,) if batch.cpus else ()
+        fitted = fit(values, self.value, per_cpu, "values", self.map)
+        if batch.cpus and self.slot != batch.value_size:
+            padded = np.zeros(len(fitted) * batch.value_bytes, np.uint8)
+            self.per_cpu(padded, len(fitted))[...] = fitted
+            return padded
+        return bytes_of(fitted)
+
+    def room_for(self, array, dtype, per_element, what):
+        """Somebody's array as bytes that can be written to, or why that cannot be."""
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"out: {what} must be a numpy array, not {type(array).__name__}")
+        if array.dtype != dtype.base or array.shape[1:] != (*per_element, *dtype.shape):
+            raise TypeError(f"out: {what} of {self.map} are {describe(dtype, per_element)}, "
+                            f"not {describe(array.dtype, array.shape[1:])}")
+        if not (array.flags.c_contiguous and array.flags.writeable):
+            raise ValueError(f"out: {what} must be C-contiguous and writable")
+        return bytes_of(array)
+
+
+def describe(dtype, per_element=()):
+    return f"{dtype.base} of shape (n{''.join(f', {size}' for size in (*per_element, *dtype.shape))},)".replace(",)", ")")
+
+
+def array_over(memory, count, dtype):
+    if count == 0:
+        return np.empty(0, dtype)
+    return np.ndarray((count, *dtype.shape), dtype.base, memory)
+
+
+def bytes_of(array):
+    return array.reshape(-1).view(np.uint8)
+
+
+def fit(given, dtype, per_element, what, map):
+    """An array of this dtype, C-contiguous: the given one if it is like that, else a copy that loses nothing."""
+    base, shape = dtype.base, (*per_element, *dtype.shape)
+    array = given if isinstance(given, np.ndarray) else from_python(given, base)
+    if array.dtype != base:
+        array = converted(array, base, what, map)
+    if array.ndim == 0 or array.shape[1:] != shape:
+        raise ValueError(f"{what} of {map} are {describe(dtype, per_element)}, "
+                         f"not an array of shape {array.shape}")
+    return np.ascontiguousarray(array)
+
+
+def from_python(given, base):
+    if base.names is None and base.kind == "V":
+        size = base.itemsize
+        items = [bytes(item) for item in given]
+        for item in items:
+            if len(item) != size:
+                raise ValueError(f"{item!r} has {len(item)} bytes, not {size}")
+        return np.frombuffer(b"".join(items), base)
+    if base.names is not None or base.kind == "S":
+        return np.array(given, base)
+    return np.asarray(given)
+
+
+def converted(array, base, what, map):
+    if array.dtype.kind in "biu" and base.kind in "biu" or array.dtype == object and base.kind in "iu":
+        try:
+            result = array.astype(base)
+        except (OverflowError, TypeError, ValueError):
+            result = None
+        if result is not None and (result == array).all():
+            return result
+        raise ValueError(f"{what} of {map} are {base}: there are some among these {array.dtype} that are not")
+    if base.names is None and array.dtype == np.uint8 and array.ndim > 1 and array.shape[-1] == base.itemsize:
+        return np.ascontiguousarray(array).view(base)[..., 0]
+    if array.dtype.names is None and array.dtype.kind == "V" and array.dtype.itemsize == base.itemsize:
+        return np.ascontiguousarray(array).view(base)
+    if array.dtype.names == base.names and np.can_cast(array.dtype, base, "safe"):
+        return array.astype(base)
+    if array.size == 0 and array.dtype == np.float64:        # numpy's idea of []
+        return array.astype(base)
+    raise TypeError(f"{what} of {map} are {base}, not {array.dtype}")
+
+
+def to_numpy(map, *, flags=0):
+    layout = Layout(map)
+    layout.batch.read(flags=flags)
+    return layout.keys(), layout.values()
+
+
+def items_array(map, out=None, *, flags=0):
+    if out is None:
+        return to_numpy(map, flags=flags)
+    layout = Layout(map)
+    batch = layout.batch
+    keys, values = out
+    per_cpu = ()
+    value = layout.value
+    if batch.cpus:
+        per_cpu = (batch.cpus,)
+        if layout.slot != batch.value_size:
+            raise TypeError(f"out: values of {map} have {batch.value_size} bytes, which the kernel rounds up to "
+                            f"{layout.slot} on each CPU: only to_numpy() can read them")
+    room = layout.room_for(values, value, per_cpu, "values")
+    key_room = None if keys is None and batch.indexed else layout.room_for(keys, layout.key, (), "keys")
+    count = batch.read_into(key_room, room, flags=flags)
+    return None if keys is None else keys[:count], values[:count]
+
+
+def pop_many(map, max_entries=None):
+    if max_entries is not None and max_entries < 0:
+        raise ValueError(f"max_entries is 0 or more, not {max_entries}")
+    layout = Layout(map)
+    try:
+        layout.batch.read(pop=True, limit=max_entries)
+        return layout.keys(), layout.values()
+    except BaseException as error:
+        error.popped = layout.keys(), layout.values()
+        raise
+
+
+def update_many(map, keys, values, *, flags=0):
+    layout = Layout(map)
+    fitted = layout.fit_keys(keys)
+    _update_many(layout.batch, fitted, layout.fit_values(values), flags=flags)
+
+
+def delete_many(map, keys):
+    layout = Layout(map)
+    return _delete_many(layout.batch, layout.fit_keys(keys))
+
+
+def lookup_many(map, keys, *, flags=0):
+    layout = Layout(map)
+    batch = layout.batch
+    fitted = layout.fit_keys(keys)
+    count = len(fitted) // batch.key_size
+    memory = bytearray(count * batch.value_bytes)
+    found = np.zeros(count, bool)
+    _lookup_many(batch, fitted, memory, found, flags=flags)
+    if batch.cpus:
+        return layout.per_cpu(memory, count), found
+    return array_over(memory, count, layout.value), found
