@@ -1,10 +1,10 @@
 from .c cimport libbpf
-from .elements cimport Elements
+from .arrays cimport Arrays
 from .handle cimport Handle
 from .kernelmap cimport KernelMap
 
 
-cdef class Map(Elements):
+cdef class Map(Arrays):
     cdef int pin_or_unpin(self, object path, bint pin) except -1
     cdef int pin_or_unpin_lone(self, object path, bint pin) except -1
 

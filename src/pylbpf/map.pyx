@@ -9,7 +9,7 @@ from posix.unistd cimport unlink
 from .c cimport bpf, libbpf
 from .call cimport Call, enter, note_missing
 from .definition cimport Definition
-from .elements cimport Elements
+from .arrays cimport Arrays
 from .errors cimport fail, finish
 from .handle cimport CLOSED, Handle
 from .kernelmap cimport KernelMap, create_map, duplicated_map, numbered_map, pinned_map
@@ -23,7 +23,7 @@ cdef enum:
     TOKEN_FD = 1 << 16
 
 
-cdef class Map(Elements):
+cdef class Map(Arrays):
     """One map, of an object or by itself.
 
     A map of an object keeps the object alive, and two of the same map are equal. Before the object is prepared or loaded

@@ -17,6 +17,7 @@ cdef class Batch:
     cdef readonly Py_ssize_t value_bytes        # and of all its parts
     cdef readonly int cpus                      # how many parts a value has; 0 if it is not per CPU
     cdef readonly bint indexed                  # an array: each key up to max_entries is there, in order, for ever
+    cdef readonly bint bucketed                 # a hash map: walked by bucket, not from key to key
     cdef readonly bytearray keys, values
     cdef readonly Py_ssize_t count
     # The walk: where the last call ended, and where the next one will.
@@ -24,6 +25,7 @@ cdef class Batch:
     cdef char *last
     cdef char *next
     cdef bint begun, ended
+    cdef size_t room                            # of the last chunk
     cdef bint single                            # element by element
     cdef bint apart                             # ... and to take one out is to read it, then to delete it
     cdef bint repeats                           # a key may come again: the walk begins anew if the key it is at is gone

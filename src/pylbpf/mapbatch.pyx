@@ -15,9 +15,9 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from posix.unistd cimport close as close_fd
 
-from .attach cimport duplicate_fd
 from .c cimport bpf, libbpf, uapi
 from .call cimport note_missing
+from .definition cimport Definition, per_cpu
 from .errors cimport fail
 
 libbpf.pylbpf_on_missing = note_missing
@@ -72,7 +72,9 @@ cdef enum:
     CPUMAP = 16
     XSKMAP = 17
     REUSEPORT_SOCKARRAY = 20
-    PERCPU_CGROUP_STORAGE = 21
+    HASH = 1
+    LRU_HASH = 9
+    HASH_OF_MAPS = 13
 
 
 cdef bint has_no_such(int code) noexcept nogil:
@@ -103,14 +105,13 @@ cdef class Batch:
 
     ``keys`` and ``values`` are what read() has read, bytearrays of at least ``count`` elements: also after an error.
     """
-    def __cinit__(self, map):
+    def __cinit__(self, Definition map not None):
         cdef uapi.bpf_map_info info
         cdef uint32_t size = sizeof(info)
         cdef int code
         self.fd = -1
         self.map = map
-        # No code of the user's, and no switch of threads, between asking for the number and having our own.
-        self.fd = duplicate_fd(map.fileno())
+        self.fd = map.duplicate()
         memset(&info, 0, size)
         code = bpf.bpf_obj_get_info_by_fd(self.fd, &info, &size)
         if code < 0:
@@ -119,12 +120,13 @@ cdef class Batch:
         self.max_entries = info.max_entries
         self.key_size = info.key_size
         self.value_size = self.value_bytes = info.value_size
-        if self.type in (PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH, PERCPU_CGROUP_STORAGE):
+        if per_cpu(self.type):
             self.cpus = libbpf.libbpf_num_possible_cpus()
             if self.cpus < 0:
                 fail(-self.cpus, "count", "possible CPUs")
             self.value_bytes = (self.value_size + 7) // 8 * 8 * self.cpus
         self.indexed = self.type in (ARRAY, PERCPU_ARRAY)
+        self.bucketed = self.type in (HASH, PERCPU_HASH, LRU_HASH, LRU_PERCPU_HASH, HASH_OF_MAPS)
         self.repeats = self.key_size != 0 and self.type not in (
             ARRAY, PROG_ARRAY, PERF_EVENT_ARRAY, PERCPU_ARRAY, CGROUP_ARRAY, ARRAY_OF_MAPS, DEVMAP, SOCKMAP, CPUMAP,
             XSKMAP, REUSEPORT_SOCKARRAY)
@@ -257,7 +259,7 @@ cdef class Batch:
 
     cdef bint repeating(self, bint pop) noexcept:
         """Whether keys may come twice. A hash map is walked by bucket; taking an element out twice is no mistake."""
-        return self.repeats and not pop and (self.single or self.type == LPM_TRIE)
+        return self.repeats and not pop and (self.single or not self.bucketed)
 
     cdef int drop_repeated(self, char *keys, char *values, size_t known, uint32_t *count) except -1:
         cdef size_t left
@@ -268,7 +270,7 @@ cdef class Batch:
         count[0] = <uint32_t>(left - known)
         return 0
 
-    # Into memory of our own
+    # Into memory of our own, as much as is needed
 
     cdef int reserve(self, size_t room, bint keyed) except -1:
         """Make keys and values large enough for `room` elements."""
@@ -350,6 +352,33 @@ cdef class Batch:
                 refuse(-EBUSY, "read, because it changes too fast,", self.map)
             PyErr_CheckSignals()
         return 0
+
+    def read_some(self):
+        """Read the next elements of a hash map, some thousands, into ``keys`` and ``values``; False at the end."""
+        cdef size_t chunk = max(<size_t>self.room, self.chunk())
+        cdef char *keys
+        cdef char *values
+        cdef uint32_t count = 0
+        cdef int code = 0
+        self.count = 0
+        while not count and not self.ended:
+            self.keys, self.values = bytearray(), bytearray()
+            self.reserve(chunk, True)
+            count = <uint32_t>chunk
+            keys = PyByteArray_AS_STRING(self.keys)
+            values = PyByteArray_AS_STRING(self.values)
+            with nogil:
+                code = self.step(keys, values, &count, False, 0)
+            if code == -ENOSPC:
+                chunk *= 2
+            elif code == -ENOENT:
+                self.ended = True
+            elif code < 0:
+                refuse(code, "read", self.map)
+            PyErr_CheckSignals()
+        self.room = chunk
+        self.count = count
+        return count != 0
 
     cdef bint read_mapped(self, char *values) except -1:
         """Copy an array out of its own memory, if that can be mapped."""

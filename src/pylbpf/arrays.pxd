@@ -1,0 +1,5 @@
+from .elements cimport Elements
+
+
+cdef class Arrays(Elements):
+    pass
