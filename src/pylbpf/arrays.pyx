@@ -28,7 +28,7 @@ cdef class Arrays(Elements):
         They must have the dtypes of to_numpy(), C-contiguous and writable, else TypeError or ValueError before anything
         is read; ValueError if the map has more elements than there is room for, and then the arrays may hold some. For
         arrays the first of the pair may be None: their keys are their indexes. Per-CPU values that are no multiple of
-        8 bytes are refused. Without ``out`` it is to_numpy().
+        8 bytes are refused. Without ``out`` it is to_numpy(). Source: bpf_map_lookup_batch().
         """
         from . import maparrays
         return maparrays.items_array(self, out, flags=flags)
@@ -92,6 +92,7 @@ cdef class Arrays(Elements):
         """Return all elements as a pyarrow.Table: columns "key" and "value", of structs "key.field" and "value.field".
 
         Arrays within an element, and the CPUs of a per-CPU value, are lists of fixed size. ImportError without pyarrow.
+        Source: bpf_map_lookup_batch().
         """
         from . import maptables
         return maptables.to_arrow(self)
@@ -100,7 +101,7 @@ cdef class Arrays(Elements):
         """Return all elements as a pandas.DataFrame, with the keys as its index.
 
         Columns and levels of the index are named as in to_arrow(); of arrays and CPUs each item is a column, "value[0]".
-        ImportError without pandas.
+        ImportError without pandas. Source: bpf_map_lookup_batch().
         """
         from . import maptables
         return maptables.to_pandas(self)

@@ -4,11 +4,14 @@ numpy is imported when it is needed, never by `import pylbpf`.
 """
 from __future__ import annotations
 
+import functools
+
 try:
     import numpy as np
 except ImportError as error:
     raise ImportError("arrays of maps need numpy, which is not installed") from error
 
+from .btf import Btf
 from .mapbatch import Batch
 from .mapmany import delete_many as _delete_many
 from .mapmany import lookup_many as _lookup_many
@@ -25,14 +28,28 @@ def raw_dtype(size, map_type=None):
     return np.dtype(NUMBERS.get(size, f"V{size}"))
 
 
+@functools.lru_cache(maxsize=256)
+def dtype_of(btf, type):
+    """The dtype of a type that the kernel keeps. Numbers of BTF are not used again."""
+    try:
+        return Btf.from_id(btf).dtype(type)
+    except (PermissionError, ValueError):       # of others' types; of what has no size
+        return None
+
+
+def dtype_for(btf, type, size, map_type=None):
+    dtype = dtype_of(btf, type) if btf and type else None
+    return dtype if dtype is not None and dtype.itemsize == size else raw_dtype(size, map_type)
+
+
 class Layout:
     """A batch, and the dtypes of its keys and values."""
 
     def __init__(self, map):
         self.map = map
         self.batch = batch = Batch(map)
-        self.key = raw_dtype(batch.key_size, batch.type)
-        self.value = raw_dtype(batch.value_size)
+        self.key = dtype_for(batch.btf, batch.key_type, batch.key_size, batch.type)
+        self.value = dtype_for(batch.btf, batch.value_type, batch.value_size)
         # A value takes a multiple of 8 bytes on each CPU.
         self.slot = (batch.value_size + 7) // 8 * 8
 

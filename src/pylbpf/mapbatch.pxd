@@ -12,6 +12,7 @@ cdef class Batch:
     cdef readonly object map                    # for messages
     cdef readonly int type
     cdef readonly unsigned int max_entries
+    cdef readonly unsigned int btf, key_type, value_type    # the types in the kernel: their number, and in them; 0: none
     cdef readonly Py_ssize_t key_size
     cdef readonly Py_ssize_t value_size         # bytes of a value, on one CPU
     cdef readonly Py_ssize_t value_bytes        # and of all its parts

@@ -118,6 +118,9 @@ cdef class Batch:
             fail(-code, "ask about", map)
         self.type = info.type
         self.max_entries = info.max_entries
+        self.btf = info.btf_id
+        self.key_type = info.btf_key_type_id
+        self.value_type = info.btf_value_type_id
         self.key_size = info.key_size
         self.value_size = self.value_bytes = info.value_size
         if per_cpu(self.type):
