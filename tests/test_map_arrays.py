@@ -249,8 +249,7 @@ def test_update_takes_flags_and_says_how_far_it_came():
     with new(entries=100) as map:
         map.update_many(numbers(50), numbers(50, "u8"), flags=UpdateFlags.NOEXIST)
         with pytest.raises(FileExistsError, match="element 20 of 60") as raised:
-            map.update_many(numbers(60, start=30)[::-1][9:].tolist() and np.r_[numbers(20, start=60), numbers(40)],
-                            numbers(60, "u8"), flags=UpdateFlags.NOEXIST)
+            map.update_many(np.r_[numbers(20, start=60), numbers(40)], numbers(60, "u8"), flags=UpdateFlags.NOEXIST)
         assert raised.value.done == 20 and len(map.to_numpy()[0]) == 70
         with pytest.raises(KeyError) as missing:
             map.update_many([1, 2, 99], [1, 1, 1], flags=UpdateFlags.EXIST)
@@ -713,6 +712,36 @@ def test_a_map_of_the_parent_is_refused(bpf_object):
                     code = 0
             os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# ---------------------------------------------------------------- types
+
+
+def test_structs_of_the_object_are_structured(bpf_object):
+    with pylbpf.open(bpf_object("maps")) as obj:
+        obj.load()
+        map = obj.maps["hash"]
+        values = np.zeros(3, map.to_numpy()[1].dtype)
+        assert values.dtype.names == ("count", "flags", "name") and values.dtype.itemsize == 32
+        values["count"], values["name"] = [5, 6, 7], [b"five", b"six", b"seven"]
+        map.update_many([1, 2, 3], values)
+        map.update_many([4], [(8, 1, b"eight")])
+        keys, found = map.to_numpy()
+        assert dict(zip(keys.tolist(), found["count"].tolist())) == {1: 5, 2: 6, 3: 7, 4: 8}
+        assert set(found["name"].tolist()) == {b"five", b"six", b"seven", b"eight"}
+        for bad in ([(8, 1, b"a name that is too long")], [(-1, 0, b"")], [(1 << 64, 0, b"")], [(1.5, 0, b"")], [(1, 2)]):
+            with pytest.raises((TypeError, ValueError, OverflowError)):
+                map.update_many([9], bad)
+        assert map.sweep(lambda keys, values: values["count"] > 7) == 1
+        values["count"] = [time.monotonic_ns(), 0, time.monotonic_ns()]
+        map.update_many([1, 2, 3], values)
+        assert map.sweep(older_than=100, field="count") == 1
+        with pytest.raises(ValueError, match="did you mean 'count'"):
+            map.sweep(older_than=1, field="counts")
+        with pytest.raises(TypeError, match="8 bytes"):
+            map.sweep(older_than=1, field="flags")
+        pytest.importorskip("pyarrow")
+        assert map.to_arrow().column_names == ["key", "value.count", "value.flags", "value.name"]
 
 
 # ---------------------------------------------------------------- tables

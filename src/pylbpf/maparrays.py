@@ -81,9 +81,11 @@ class Layout:
     def fit_keys(self, keys):
         if keys is None:
             return None
+        if self.batch.key_size == 0:
+            raise TypeError(f"{self.map} has no keys")
         return bytes_of(fit(keys, self.key, (), "keys", self.map))
 
-    def fit_values(self, values, count=None):
+    def fit_values(self, values):
         batch = self.batch
         per_cpu = (batch.cpus,) if batch.cpus else ()
         fitted = fit(values, self.value, per_cpu, "values", self.map)
@@ -106,7 +108,7 @@ class Layout:
 
 
 def describe(dtype, per_element=()):
-    return f"{dtype.base} of shape (n{''.join(f', {size}' for size in (*per_element, *dtype.shape))},)".replace(",)", ")")
+    return f"{dtype.base} of shape ({', '.join(['n', *map(str, (*per_element, *dtype.shape))])})"
 
 
 def array_over(memory, count, dtype):
@@ -122,26 +124,40 @@ def bytes_of(array):
 def fit(given, dtype, per_element, what, map):
     """An array of this dtype, C-contiguous: the given one if it is like that, else a copy that loses nothing."""
     base, shape = dtype.base, (*per_element, *dtype.shape)
-    array = given if isinstance(given, np.ndarray) else from_python(given, base)
+    array = given if isinstance(given, np.ndarray) else from_python(given, base, what, map)
+    if array.dtype == np.uint8 != base and array.shape[1:] == (*shape, base.itemsize):
+        array = np.ascontiguousarray(array).view(base)[..., 0]
     if array.dtype != base:
         array = converted(array, base, what, map)
     if array.ndim == 0 or array.shape[1:] != shape:
-        raise ValueError(f"{what} of {map} are {describe(dtype, per_element)}, "
-                         f"not an array of shape {array.shape}")
+        raise ValueError(f"{what} of {map} are {describe(dtype, per_element)}, not an array of shape {array.shape}")
     return np.ascontiguousarray(array)
 
 
-def from_python(given, base):
-    if base.names is None and base.kind == "V":
-        size = base.itemsize
+def from_python(given, base, what, map):
+    """An array of what is none yet; numpy cuts what is too long, and is not let to."""
+    if base.names is not None:
+        array = np.array(given, base)
+        if not same(array.tolist(), given):
+            raise ValueError(f"{what} of {map} are {base}: there are some that do not fit")
+        return array
+    if base.kind == "V":
         items = [bytes(item) for item in given]
         for item in items:
-            if len(item) != size:
-                raise ValueError(f"{item!r} has {len(item)} bytes, not {size}")
+            if len(item) != base.itemsize:
+                raise ValueError(f"{what} of {map} have {base.itemsize} bytes: {item!r} has {len(item)}")
         return np.frombuffer(b"".join(items), base)
-    if base.names is not None or base.kind == "S":
-        return np.array(given, base)
-    return np.asarray(given)
+    array = np.asarray(given)
+    return np.char.encode(array, "utf-8") if array.dtype.kind == "U" and base.kind == "S" else array
+
+
+def same(made, given):
+    """Whether numpy has kept all of it, also within structs and arrays."""
+    if isinstance(made, (list, tuple)):
+        return len(made) == len(given) and all(map(same, made, given))
+    if isinstance(made, bytes):
+        return made.rstrip(b"\0") == (given.encode() if isinstance(given, str) else bytes(given)).rstrip(b"\0")
+    return made == given
 
 
 def converted(array, base, what, map):
@@ -153,13 +169,11 @@ def converted(array, base, what, map):
         if result is not None and (result == array).all():
             return result
         raise ValueError(f"{what} of {map} are {base}: there are some among these {array.dtype} that are not")
-    if base.names is None and array.dtype == np.uint8 and array.ndim > 1 and array.shape[-1] == base.itemsize:
-        return np.ascontiguousarray(array).view(base)[..., 0]
     if array.dtype.names is None and array.dtype.kind == "V" and array.dtype.itemsize == base.itemsize:
         return np.ascontiguousarray(array).view(base)
-    if array.dtype.names == base.names and np.can_cast(array.dtype, base, "safe"):
-        return array.astype(base)
-    if array.size == 0 and array.dtype == np.float64:        # numpy's idea of []
+    # numpy's idea of [] is of floats.
+    if array.size == 0 and array.dtype == np.float64 or (
+            array.dtype.names == base.names and np.can_cast(array.dtype, base, "safe")):
         return array.astype(base)
     raise TypeError(f"{what} of {map} are {base}, not {array.dtype}")
 
@@ -209,12 +223,16 @@ def update_many(map, keys, values, *, flags=0):
 
 def delete_many(map, keys):
     layout = Layout(map)
+    if layout.batch.key_size == 0:
+        raise TypeError(f"{map} has no keys")
     return _delete_many(layout.batch, layout.fit_keys(keys))
 
 
 def lookup_many(map, keys, *, flags=0):
     layout = Layout(map)
     batch = layout.batch
+    if batch.key_size == 0 or keys is None:
+        raise TypeError(f"{map} has {'keys' if batch.key_size else 'no keys'}")
     fitted = layout.fit_keys(keys)
     count = len(fitted) // batch.key_size
     memory = bytearray(count * batch.value_bytes)

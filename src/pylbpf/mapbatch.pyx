@@ -58,23 +58,22 @@ cdef enum:
     ROUNDS = 8              # how often a walk may begin anew, about
     MMAPABLE = 1 << 10      # enum of map flags
     # enum bpf_map_type
+    HASH = 1
     ARRAY = 2
     PROG_ARRAY = 3
     PERF_EVENT_ARRAY = 4
     PERCPU_HASH = 5
     PERCPU_ARRAY = 6
     CGROUP_ARRAY = 8
+    LRU_HASH = 9
     LRU_PERCPU_HASH = 10
-    LPM_TRIE = 11
     ARRAY_OF_MAPS = 12
+    HASH_OF_MAPS = 13
     DEVMAP = 14
     SOCKMAP = 15
     CPUMAP = 16
     XSKMAP = 17
     REUSEPORT_SOCKARRAY = 20
-    HASH = 1
-    LRU_HASH = 9
-    HASH_OF_MAPS = 13
 
 
 cdef bint has_no_such(int code) noexcept nogil:
@@ -103,14 +102,15 @@ cdef void advise(bytearray memory) noexcept:
 cdef class Batch:
     """A map's descriptor of its own, so that closing the map meanwhile does no harm, and one walk through the map.
 
-    ``keys`` and ``values`` are what read() has read, bytearrays of at least ``count`` elements: also after an error.
+    ``keys`` and ``values`` are what read() has read, ``count`` elements, also after an error. For one thread and one call.
     """
+
     def __cinit__(self, Definition map not None):
         cdef uapi.bpf_map_info info
         cdef uint32_t size = sizeof(info)
         cdef int code
-        self.fd = -1
         self.map = map
+        self.fd = -1
         self.fd = map.duplicate()
         memset(&info, 0, size)
         code = bpf.bpf_obj_get_info_by_fd(self.fd, &info, &size)
@@ -344,7 +344,7 @@ cdef class Batch:
                     continue
                 if asked == chunk:
                     chunk *= 2
-                room = min(most, self.count + chunk)
+                room = max(room, min(most, self.count + chunk))
                 self.reserve(room, keyed)
             elif code < 0:
                 refuse(code, "read", self.map)

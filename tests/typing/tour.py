@@ -83,6 +83,9 @@ def everything(source: Union[str, Path, bytes, bytearray, memoryview], map_fd: i
         settings.max_entries = 10
         settings.type = MapType.HASH
         settings.reuse_fd(map_fd)
+        keys, values = settings.to_numpy()
+        settings.update_many(keys, values, flags=pylbpf.UpdateFlags.NOEXIST)
+        gone: int = settings.sweep(older_than=60, field="seen") + settings.delete_many([1, 2])
         settings.pin_path = None
 
         obj.prepare()

@@ -1,0 +1,6 @@
+from typing import Any
+
+from .map import Map
+
+def to_arrow(map: Map) -> Any: ...
+def to_pandas(map: Map) -> Any: ...
