@@ -67,7 +67,8 @@ def test_arrays_come_in_order_of_their_index():
 @pytest.mark.parametrize("size", [1, 4, 8, 12])
 @pytest.mark.parametrize("type", [*PER_CPU, MapType.PERCPU_ARRAY])
 def test_values_per_cpu_are_a_second_axis(type, size):
-    with new(type, value=size, entries=50) as map:
+    # An LRU throws out what it likes when it is nearly full.
+    with new(type, value=size, entries=50 if type == MapType.PERCPU_ARRAY else 4096) as map:
         raw = os.urandom(50 * CPUS * size)
         values = np.frombuffer(raw, f"V{size}" if size == 12 else f"u{size}").reshape(50, CPUS)
         map.update_many(numbers(50), values)
@@ -108,17 +109,10 @@ def test_huge_values_and_few_of_them():
 
 
 def test_max_entries_is_no_measure_of_the_memory():
-    limit = 1 << 28
-    with new(entries=limit, flags=MapFlags.NO_PREALLOC) if free_memory() > 8 << 30 else new() as map:
+    with new(entries=1 << 20, flags=MapFlags.NO_PREALLOC) as map:
         map.update_many(numbers(3), numbers(3, "u8"))
         keys, values = map.to_numpy()
-        assert len(keys) == 3
-        assert keys.base is None or len(keys.base) < 1 << 20
-
-
-def free_memory() -> int:
-    with open("/proc/meminfo") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+        assert (len(keys), len(keys.base), len(values.base)) == (3, 12, 24)
 
 
 def test_types_of_odd_sizes_are_bytes():
@@ -227,7 +221,7 @@ def test_out_must_be_exactly_right():
                     bytearray(80), [0] * 10, None):
             with pytest.raises((TypeError, ValueError)):
                 map.items_array(out=(good[0], bad))
-            if bad is not None:
+            if bad is not None and getattr(bad, "dtype", None) != "u4":
                 with pytest.raises((TypeError, ValueError)):
                     map.items_array(out=(bad, good[1]))
         with pytest.raises(TypeError):
@@ -338,7 +332,7 @@ def test_pop_takes_at_most_so_many(type, limit):
         map.update_many(numbers(1000), np.repeat(values, CPUS).reshape(1000, CPUS) if type in PER_CPU else values)
         keys, values = map.pop_many(limit)
         assert len(keys) == len(values) == len(set(keys.tolist())) == min(1000, 1000 if limit is None else limit)
-        assert (values.reshape(len(keys), -1)[:, 0] == keys).all()
+        assert ((values[:, 0] if type in PER_CPU else values) == keys).all()
         assert sorted(keys.tolist() + map.to_numpy()[0].tolist()) == list(range(1000))
         with pytest.raises(ValueError):
             map.pop_many(-1)

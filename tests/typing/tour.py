@@ -85,7 +85,7 @@ def everything(source: Union[str, Path, bytes, bytearray, memoryview], map_fd: i
         settings.reuse_fd(map_fd)
         keys, values = settings.to_numpy()
         settings.update_many(keys, values, flags=pylbpf.UpdateFlags.NOEXIST)
-        gone: int = settings.sweep(older_than=60, field="seen") + settings.delete_many([1, 2])
+        assert settings.sweep(older_than=60, field="seen") + settings.delete_many([1, 2]) > values.size
         settings.pin_path = None
 
         obj.prepare()
