@@ -25,6 +25,14 @@ static ns now(void)
 	return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
+static ns wall(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
 /* The file of the libbpf in use. */
 const char *floor_libbpf(void)
 {
@@ -238,9 +246,10 @@ int floor_run(int program_fd, int times)
 struct drained {
 	long records, bytes;
 	char *copy;
+	uint64_t sum;
 };
 
-static int count_record(void *context, void *data, size_t size)
+int floor_count_record(void *context, void *data, size_t size)
 {
 	struct drained *drained = context;
 
@@ -259,9 +268,48 @@ static int copy_record(void *context, void *data, size_t size)
 	return 0;
 }
 
-int floor_drain(int map_fd, char *copy, ns *took, struct drained *drained)
+static int sum_record(void *context, void *data, size_t size)
 {
-	struct ring_buffer *ring = ring_buffer__new(map_fd, copy ? copy_record : count_record, drained, NULL);
+	struct drained *drained = context;
+
+	drained->sum += ((uint64_t *)data)[0];
+	drained->records++;
+	drained->bytes += size;
+	return 0;
+}
+
+/* As many records as come in some seconds, each copied over the last one. */
+static int last_record(void *context, void *data, size_t size)
+{
+	struct drained *drained = context;
+
+	memcpy(drained->copy, data, size);
+	drained->records++;
+	drained->bytes += size;
+	return 0;
+}
+
+int floor_consume(int map_fd, char *copy, ns length, struct drained *drained)
+{
+	struct ring_buffer *ring = ring_buffer__new(map_fd, last_record, drained, NULL);
+	ns end = wall() + length;
+	int code = 0;
+
+	if (!ring)
+		return -errno;
+	drained->copy = copy;
+	while (code >= 0 && wall() < end)
+		code = ring_buffer__poll(ring, 10);
+	if (code >= 0)
+		code = ring_buffer__consume(ring);
+	ring_buffer__free(ring);
+	return code < 0 ? code : 0;
+}
+
+int floor_drain(int map_fd, char *copy, int sum, ns *took, struct drained *drained)
+{
+	struct ring_buffer *ring = ring_buffer__new(
+		map_fd, copy ? copy_record : sum ? sum_record : floor_count_record, drained, NULL);
 	int code;
 	ns start;
 

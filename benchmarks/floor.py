@@ -8,7 +8,7 @@ import os
 import shlex
 import subprocess
 import tempfile
-from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_int64, c_long, c_size_t, c_uint64, c_void_p
+from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_int64, c_long, c_size_t, c_uint64, c_void_p, create_string_buffer
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -32,7 +32,7 @@ class MapTimes(Structure):
 
 
 class Drained(Structure):
-    _fields_ = [("records", c_long), ("bytes", c_long), ("copy", c_void_p)]
+    _fields_ = [("records", c_long), ("bytes", c_long), ("copy", c_void_p), ("sum", c_uint64)]
 
 
 def compiler() -> list[str]:
@@ -64,7 +64,8 @@ class Floor:
             ("insns", c_void_p, c_long, POINTER(c_int64), POINTER(c_long)),
             ("map", c_int, c_uint64, POINTER(MapTimes)),
             ("run", c_int, c_int),
-            ("drain", c_int, c_void_p, POINTER(c_int64), POINTER(Drained)),
+            ("drain", c_int, c_void_p, c_int, POINTER(c_int64), POINTER(Drained)),
+            ("consume", c_int, c_void_p, c_int64, POINTER(Drained)),
             ("links", c_void_p, c_long, POINTER(c_int64), POINTER(c_int64)),
         ):
             function = getattr(self.library, f"floor_{name}")
@@ -128,12 +129,21 @@ class Floor:
         assert times.sum == n * (n + 1) // 2
         return {"update": times.update, "lookup": times.lookup, "delete": times.delete}
 
-    def drain(self, map_fd: int, records: int, size: int, *, copy: Any = None) -> int:
+    def drain(self, map_fd: int, records: int, size: int, *, copy: Any = None, total: Any = None) -> int:
+        """Count the records, copy them, or sum up their first field."""
         took, drained = c_int64(), Drained()
         with self.silence():
-            self.library.floor_drain(map_fd, copy, byref(took), byref(drained))
+            self.library.floor_drain(map_fd, copy, total is not None, byref(took), byref(drained))
         assert (drained.records, drained.bytes) == (records, records * size)
+        assert total is None or drained.sum == total
         return took.value
+
+    def consume(self, map_fd: int, size: int, seconds: float) -> int:
+        """Records that come in some seconds, each copied."""
+        drained = Drained()
+        with self.silence():
+            self.library.floor_consume(map_fd, create_string_buffer(size), int(seconds * 1e9), byref(drained))
+        return drained.records
 
     def links(self, program: int, n: int) -> dict[str, int]:
         attach, destroy = c_int64(), c_int64()

@@ -289,7 +289,7 @@ METHODS = [
     ("map", "create", 1), ("map", "open_pinned", 1), ("map", "from_id", 1), ("map", "from_fd", 1),
     ("obj", "ring_buffer", 2), ("link", "pin", 1), ("btf", "find", 1), ("btf", "name", 1), ("btf", "kind", 1),
     ("btf", "size", 1), ("btf", "string", 1), ("ring", "poll", 1), ("ring", "consume", 1), ("ring", "add", 2),
-    ("ring", "records", 1),
+    ("ring", "records", 1), ("ring", "read_batch", 1), ("ring", "borrow", 1), ("ring", "start", 1),
 ]
 
 
@@ -306,6 +306,8 @@ def test_wrong_arguments_of_methods(bpf_object, owner, method, count):
         for arguments in calls(method, count):
             if method in ("poll", "records") and arguments == [None] or method == "poll" and not arguments:
                 continue  # for ever
+            if method == "read_batch" and (not arguments or arguments[0] is None or isinstance(arguments[0], int)):
+                continue
             if method == "poll" and arguments and isinstance(arguments[0], (int, float)) and arguments[0] > 1:
                 continue
             try:
@@ -374,7 +376,7 @@ def test_every_method_of_the_main_classes_was_tried():
     without_arguments = {
         "attach", "close", "load", "prepare", "reopen", "destroy", "detach", "disconnect", "unpin", "fileno", "keys",
         "items", "unload", "clone", "disassemble", "tobytes", "attach_trace", "attach_lsm", "attach_iter",
-        "attach_struct_ops", "view_insns", "open", "detach_fds", "freeze",
+        "attach_struct_ops", "view_insns", "open", "detach_fds", "freeze", "stats", "read_batch_async",
     }
     for owner, cls in (("program", pylbpf.Program), ("map", pylbpf.Map), ("link", pylbpf.Link), ("obj", pylbpf.Object),
                        ("btf", pylbpf.Btf), ("ring", pylbpf.RingBuffer)):
@@ -390,7 +392,7 @@ EXHAUSTED = """
 import os, resource, sys, pylbpf
 
 path = sys.argv[1]
-pylbpf.MapType, pylbpf.State        # modules that are imported when asked for
+pylbpf.MapType, pylbpf.State, pylbpf.RingBuffer        # modules that are imported when asked for
 pylbpf.open(path).close()
 with pylbpf.open(path) as obj:      # what is kept for good, like the kernel's features, is asked for now
     obj.load()

@@ -117,7 +117,7 @@ OWN = {
     "Program": {"object", "log", "fileno", "handler", "insn_count", "insns", "view_insns", "disassemble", "attach"},
     "Map": {"fileno", "keys", "items", "close", "closed"},
     "Link": {"close", "closed", "fileno", "name", "program"},
-    "RingBuffer": {"closed", "close", "records"},
+    "RingBuffer": {"closed", "close", "records", "stats", "start", "read_batch_async"},
     "UserRingBuffer": {"closed"},
     "Btf": set(),
 }

@@ -16,7 +16,6 @@ from .definition import possible_cpus
 from .map import Map
 from .btf import Btf
 from .link import Link
-from .ringbuf import RingBuffer
 from .handlers import NativeHandler, ProgramHandler
 from .registry import (
     HandlerStats,
@@ -56,6 +55,8 @@ _LATER = {
     "attach_many": "attachmany", "detach_many": "linkset", "LinkSet": "linkset", "expedited": "expedite",
     "Descriptors": "descriptors",
     "Member": "btf", "bit_field": "bitfields", "set_bit_field": "bitfields",
+    "RingBuffer": "ringbuf", "Record": "record", "RecordError": "record", "RecordBatch": "recordbatch", "Lease": "lease",
+    "NativeCallback": "delivery", "Consumer": "consumer", "RingStats": "ringstats", "RingState": "ringstats",
     **dict.fromkeys(("UserRingBuffer", "UserSample"), "userring"),
     "LinkInfo": "linkinfo", "ProgramInfo": "info", "MapInfo": "info", "BtfInfo": "info",
     "TestRun": "testrun", "stats_enabled": "runstats", "query": "", "features": "", "xdp": "",
@@ -71,7 +72,7 @@ __all__ = [
     "Link", "LinkSet", "LinkInfo",
     "query", "features", "stats_enabled", "xdp", "TcHook", "TcFilter",
     "Linker", "link_files",
-    "RingBuffer",
+    "RingBuffer", "Record", "RecordBatch", "RecordError", "Lease", "NativeCallback", "Consumer", "RingStats", "RingState",
     "UserRingBuffer", "UserSample",
     "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
     "section_info", "SectionInfo", "handler_stats", "HandlerStats",

@@ -69,7 +69,15 @@ from .object import open as open
 from .program import FuncInfo as FuncInfo
 from .program import LineInfo as LineInfo
 from .program import Program as Program
+from .consumer import Consumer as Consumer
+from .delivery import NativeCallback as NativeCallback
+from .lease import Lease as Lease
+from .record import Record as Record
+from .record import RecordError as RecordError
+from .recordbatch import RecordBatch as RecordBatch
 from .ringbuf import RingBuffer as RingBuffer
+from .ringstats import RingState as RingState
+from .ringstats import RingStats as RingStats
 from .userring import UserRingBuffer as UserRingBuffer
 from .userring import UserSample as UserSample
 from .runstats import stats_enabled as stats_enabled
@@ -90,7 +98,7 @@ __all__ = [
     "Link", "LinkSet", "LinkInfo",
     "query", "features", "stats_enabled", "xdp", "TcHook", "TcFilter",
     "Linker", "link_files",
-    "RingBuffer",
+    "RingBuffer", "Record", "RecordBatch", "RecordError", "Lease", "NativeCallback", "Consumer", "RingStats", "RingState",
     "UserRingBuffer", "UserSample",
     "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
     "section_info", "SectionInfo", "handler_stats", "HandlerStats",

@@ -17,3 +17,6 @@ cdef class ProgramHandler:
 # Fill a record, all zero, with what a handler declares and which of its methods are to be called; return its section
 # and priority. Attributes are read once: they may be anything.
 cdef tuple describe(object handler, Record *record)
+
+# Address of a C function given in any of the usual ways; 0 for None.
+cdef size_t address_of(object function, str kind) except? 0

@@ -1,12 +1,14 @@
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
-from typing import final
+from typing import Any, final
 
+import numpy.typing
 from _typeshed import StrOrBytesPath
 from typing_extensions import Buffer, Self
 
 from .btf import Btf
 from .contents import Maps, Programs
+from .delivery import NativeCallback
 from .descriptors import Descriptors
 from .enums import State
 from .handlers import ProgramHandler
@@ -41,7 +43,17 @@ class Object:
     def load(self, *, threads: int | None = None) -> None: ...
     def reopen(self) -> Object: ...
     def attach(self) -> LinkSet: ...
-    def ring_buffer(self, map: str | Map, callback: Callable[[bytes], object] | None = None) -> RingBuffer: ...
+    def ring_buffer(
+        self,
+        map: str | Map,
+        callback: Callable[[Any], object] | NativeCallback | None = None,
+        *,
+        type: numpy.typing.DTypeLike | type[Any] | None = None,
+        dispatch: Mapping[Any, Any] | None = None,
+        tag: str | None = None,
+        batches: bool = False,
+        tail: bool = False,
+    ) -> RingBuffer: ...
     def user_ring_buffer(self, map: str | Map) -> UserRingBuffer: ...
     def detach_fds(self) -> Descriptors: ...
     def close(self) -> None: ...

@@ -196,10 +196,22 @@ cdef class Object:
         self.attached = [link for link in self.attached or () if link.ptr != NULL]
         return 0
 
-    def ring_buffer(self, map, callback=None):
-        """Open a RingBuffer on one of the object's maps, given by name or as a Map."""
+    def ring_buffer(self, map, callback=None, *, type=None, dispatch=None, tag=None, batches=False, tail=False):
+        """Open a RingBuffer on one of the object's maps, given by name or as a Map.
+
+        The rest is as for RingBuffer, but types may also be names of structures in the object's BTF.
+        """
         from .ringbuf import RingBuffer
-        return RingBuffer(self.maps[map] if isinstance(map, str) else map, callback)
+        from .record import named_type
+        if isinstance(type, str):
+            type = named_type(self.btf, type, tail)
+        if dispatch is not None:
+            dispatch = {key: named_type(self.btf, value, tail) if isinstance(value, str) else value
+                        for key, value in dict(dispatch).items()}
+        chosen = self.maps[map] if isinstance(map, str) else map
+        drops = f"{chosen.name}_drops" if isinstance(map, str) else None
+        return RingBuffer(chosen, callback, type=type, dispatch=dispatch, tag=tag, batches=batches, tail=tail,
+                          drops=self.maps[drops] if drops in list(self.maps) else None)
 
     def user_ring_buffer(self, map):
         """Open a UserRingBuffer on one of the object's maps, given by name or as a Map."""

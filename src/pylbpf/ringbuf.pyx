@@ -1,210 +1,135 @@
 """Ring buffers: records from BPF programs."""
 import errno as _errno
 from _weakref import ref as _ref
-from time import monotonic as _monotonic
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.exc cimport PyErr_CheckSignals
-from cpython.object cimport PyObject
-from cpython.pythread cimport (
-    NOWAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_get_thread_ident,
-    PyThread_release_lock, PyThread_type_lock, WAIT_LOCK,
-)
 cimport cython
-from libc.errno cimport EINTR, ENOMEM, errno
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.pythread cimport PyThread_get_thread_ident
+from libc.errno cimport EINTR, errno
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy
+from posix.time cimport timespec
 from posix.unistd cimport close as close_fd, write
 
-from .attach cimport duplicate_fd
-from .c cimport libbpf
-from .call cimport Call, enter, note_missing
-from .errors cimport fail, finish
+from .block cimport Pool
+from .delivery cimport NativeCallback, Source, deliver, now
+from .dispatch cimport TaggedType, split, tagged_type
+from .errors cimport fail
 from .handle cimport Handle, fork_generation
+from .lease cimport Lease, make_lease
 from .map cimport Map
+from .record cimport RecordType, StructType, plain, record_type
+from .recordbatch cimport RecordBatch, raise_misfit, read_any, read_structs
+from .ring cimport (
+    Ring, open_ring, ring_begin, ring_commit, ring_look, ring_memory, ring_record, ring_step, ring_waits, ring_walk,
+)
 
 from .errors import StateError
-
-libbpf.pylbpf_on_missing = note_missing
-
-cdef extern from "<errno.h>" nogil:
-    int ECANCELED
 
 cdef extern from "<poll.h>" nogil:
     struct pollfd:
         int fd
         short events
         short revents
-    int poll(pollfd *fds, unsigned long count, int timeout)
+    int ppoll(pollfd *fds, unsigned long count, const timespec *timeout, const void *mask)
     short POLLIN
+
+cdef extern from "<semaphore.h>" nogil:
+    int sem_init(sem_t *semaphore, int shared, unsigned int value)
+    int sem_post(sem_t *semaphore)
+    int sem_wait(sem_t *semaphore)
+    int sem_destroy(sem_t *semaphore)
+
+cdef extern from "<sys/epoll.h>" nogil:
+    struct epoll_event:
+        unsigned int events
+    int epoll_create1(int flags)
+    int epoll_ctl(int epoll_fd, int operation, int fd, epoll_event *event)
+    int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN
 
 cdef extern from "<sys/eventfd.h>" nogil:
     int eventfd(unsigned int initial, int flags)
-    int EFD_CLOEXEC
-    int EFD_NONBLOCK
+    int EFD_CLOEXEC, EFD_NONBLOCK
 
-cdef enum:
-    RINGBUF = 27
-    # One fill of the block: enough to make the GIL's cost small, little enough to stay in a cache.
-    BLOCK_RECORDS = 4096
-    BLOCK_BYTES = 1 << 18
+FOREVER = float("inf")
+CONSUMER = <unsigned long>-1
+cdef size_t ALL = <size_t>-1
 
 
-cdef struct Record:
-    size_t offset
-    size_t size
-    int source
-
-
-cdef struct Block:
-    # Records copied out of the rings, waiting to be delivered.
-    char *data
-    size_t used, capacity
-    Record *records
-    size_t count, slots
-    size_t next             # first that is not delivered yet
-    size_t limit            # stop consuming at this many
-    size_t consumed         # bytes, since the last poll or consume began
-
-
-cdef struct Source:
-    Block *block
-    int index
-
-
-cdef int on_sample(void *context, void *data, size_t size) noexcept nogil:
-    cdef Source *source = <Source *>context
-    cdef Block *block = source.block
-    cdef size_t capacity
-    cdef void *grown
-    if block.used + size > block.capacity:
-        capacity = (block.used + size) * 2
-        grown = realloc(block.data, capacity)
-        if grown == NULL:
-            return -ENOMEM
-        block.data = <char *>grown
-        block.capacity = capacity
-    if block.count == block.slots:
-        capacity = block.slots * 2 if block.slots else 256
-        grown = realloc(block.records, capacity * sizeof(Record))
-        if grown == NULL:
-            return -ENOMEM
-        block.records = <Record *>grown
-        block.slots = capacity
-    memcpy(block.data + block.used, data, size)
-    block.records[block.count].offset = block.used
-    block.records[block.count].size = size
-    block.records[block.count].source = source.index
-    block.count += 1
-    block.used += size
-    block.consumed += size + 8
-    # A negative result stops libbpf after this record, which counts as consumed.
-    return -ECANCELED if block.count >= block.limit or block.used >= BLOCK_BYTES else 0
-
-
-cdef object deadline_of(object timeout):
-    """The moment until which a call may wait, or None for ever."""
+cdef double deadline_of(object timeout) except? -1:
+    """The moment until which a call may wait."""
     if timeout is None:
-        return None
+        return FOREVER
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise TypeError(f"timeout must be seconds or None, not {type(timeout).__name__}")
     if timeout != timeout:
         raise ValueError("timeout is not a number")
-    return None if timeout == float("inf") else _monotonic() + timeout
+    return max(0.0, now() + <double>timeout)
 
 
-cdef int milliseconds(object deadline) except -2:
-    """What is left until a deadline, as poll(2) wants it: rounded up, -1 for ever."""
-    if deadline is None:
-        return -1
-    cdef double left = deadline - _monotonic()
-    return 0 if left <= 0 else <int>min(left * 1000 + 1, 86400000.0)
+cdef size_t limit_of(object number, str what) except 0:
+    if number is None:
+        return ALL
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"{what} must be a number or None, not {type(number).__name__}")
+    if number < 1:
+        raise ValueError(f"{what} is 1 or more, not {number}")
+    return number
 
 
 @cython.final
-@cython.no_gc_clear     # the collector must not take the list of descriptors before __dealloc__ has closed them
+@cython.no_gc_clear     # finalizers of what is collected with it may still call it
 cdef class RingBuffer:
     """Reads the records of one ring buffer map, or of several.
 
-    A record is copied to ``bytes``. Give callables to be called with each record by poll() and consume(), or iterate:
-    ``for record in ring``. One thread at a time: a second one, and a call from inside a callback, get StateError. An
-    exception of a callback ends the call and comes out of it; that record counts as delivered, those behind it come
-    with the next call. The map, with its object, is kept; closing the object closes its ring buffers. Minimum kernel
-    5.8. Source: ring_buffer__new(), ring_buffer__consume().
+    Records are ``bytes``, or typed: ``type`` is a numpy dtype, a ctypes structure or what numpy makes a dtype of, and
+    ``dispatch`` with ``tag`` tells several types apart, ``{number: type}`` by the member of that name. ``tail`` allows
+    records to be longer than their type. ``callback`` is called with each record by poll() and consume(), or with
+    ``batches`` with what read_batch() would return; a NativeCallback is called without the GIL. ``drops`` is a map with a
+    count of records that found no room, for stats().
+
+    One thread at a time: a second one, and a call from inside a callback, get StateError. An exception of a callback ends
+    the call and comes out of it; that record counts as consumed, those behind it come with the next call. The map, with
+    its object, is kept; closing the object closes its ring buffers. Minimum kernel 5.8. Source: ring_buffer__new(),
+    ring_buffer__consume(), of which this does the same on the mapped memory.
     """
 
-    cdef libbpf.ring_buffer *ptr
-    cdef Block block
-    cdef Source **sources
-    cdef int source_count
-    cdef list callbacks
-    cdef list maps
-    cdef list fds
-    cdef size_t capacity            # bytes of all rings: how much one call consumes at most
-    cdef int wake_fd
-    cdef unsigned int generation
-    cdef PyThread_type_lock lock
-    cdef unsigned long holder
-    cdef bint opened, closing
-    cdef object __weakref__
-
     def __cinit__(self):
-        self.wake_fd = -1
+        self.epoll_fd = self.wake_fd = -1
         self.generation = fork_generation()
-        self.callbacks = []
-        self.maps = []
-        self.fds = []
-        self.lock = PyThread_allocate_lock()
-        if self.lock == NULL:
-            raise MemoryError()
+        self.sources = []
+        self.rings = []
+        self.pool = Pool.__new__(Pool)
+        self._interval = 1e-3
+        sem_init(&self.left, 0, 0)
 
-    def __init__(self, map, callback=None):
+    def __init__(self, map, callback=None, *, type=None, dispatch=None, tag=None, batches=False, tail=False, drops=None):
         if self.opened:
             raise StateError(_errno.EINVAL, "the ring buffer is open already", None, str(self))
-        if self.wake_fd >= 0:
-            close_fd(self.wake_fd)
-        self.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self.wake_fd < 0:
+            self.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        if self.epoll_fd < 0:
+            self.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
+        if self.wake_fd < 0 or self.epoll_fd < 0:
             fail(errno, "open", "ring buffer")
-        self.add(map, callback)
+        self.add(map, callback, type=type, dispatch=dispatch, tag=tag, batches=batches, tail=tail, drops=drops)
 
     def __dealloc__(self):
         self.free_all()
-        if self.lock != NULL:
-            PyThread_free_lock(self.lock)
+        sem_destroy(&self.left)
 
     cdef void free_all(self) noexcept:
-        cdef libbpf.ring_buffer *ptr = self.ptr
-        cdef int at
-        self.ptr = NULL
-        if ptr != NULL:
-            with nogil:
-                libbpf.ring_buffer__free(ptr)
-        for at in range(self.source_count):
-            free(self.sources[at])
-        free(self.sources)
-        self.sources = NULL
-        self.source_count = 0
-        free(self.block.data)
-        free(self.block.records)
-        self.block.data = NULL
-        self.block.records = NULL
-        self.block.count = self.block.next = self.block.slots = self.block.capacity = self.block.used = 0
         if self.wake_fd >= 0:
             close_fd(self.wake_fd)
-            self.wake_fd = -1
-        if self.fds is not None:
-            for fd in self.fds:
-                close_fd(fd)
-            self.fds = []
+        if self.epoll_fd >= 0:
+            close_fd(self.epoll_fd)
+        self.wake_fd = self.epoll_fd = -1
 
     def __repr__(self):
-        if self.ptr == NULL:
+        if self.is_closed or not self.opened:
             return "<RingBuffer: closed>"
         if self.generation != fork_generation():
             return "<RingBuffer: of the parent process>"
-        return f"<RingBuffer: {', '.join(map(str, self.maps))}>"
+        return f"<RingBuffer: {', '.join([str((<Ring>ring).map) for ring in self.rings])}>"
 
     def __enter__(self):
         self.check()
@@ -214,80 +139,59 @@ cdef class RingBuffer:
         self.close()
 
     cdef int check(self) except -1:
-        if self.ptr == NULL or self.closing:
+        if self.is_closed or self.closing or not self.opened:
             raise ValueError("the ring buffer is closed")
         if self.generation != fork_generation():
             raise StateError(_errno.EPERM, "made by the parent process; a forked child may only drop it", None, "ring buffer")
         return 0
 
     cdef int acquire(self) except -1:
-        if self.holder == PyThread_get_thread_ident():
+        cdef unsigned long me = PyThread_get_thread_ident()
+        if self.holder == me:
             raise StateError(_errno.EBUSY, "called from inside a callback of the same ring buffer", None, "ring buffer")
-        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+        if self.holder == CONSUMER:
+            raise StateError(_errno.EBUSY, "a consumer is reading it: stop that first", None, "ring buffer")
+        if self.holder:
             raise StateError(_errno.EBUSY, "another thread is reading it", None, "ring buffer")
-        self.holder = PyThread_get_thread_ident()
+        if self.lease is not None:
+            raise StateError(_errno.EBUSY, "its records are borrowed: give them back first", None, "ring buffer")
+        self.holder = me
         return 0
 
     cdef void release(self) noexcept:
         self.holder = 0
-        PyThread_release_lock(self.lock)
+        while self.waiters:
+            self.waiters -= 1
+            sem_post(&self.left)
 
-    def add(self, map, callback=None):
-        """Read another map too, a Map or descriptor, with its own callback. Source: ring_buffer__add()."""
-        cdef Call call
-        cdef Source *source
-        cdef Source **grown
-        cdef libbpf.ring_buffer *ptr
-        cdef int fd, code = 0
-        if callback is not None and not callable(callback):
-            raise TypeError(f"callback must be callable or None, not {type(callback).__name__}")
-        if isinstance(map, Map):
-            if (<Map>map).kind() != RINGBUF:
-                raise ValueError(f"{map} is a {map.type.name}, not a RINGBUF")
-            fd = (<Map>map).descriptor()
+    def add(self, map, callback=None, *, type=None, dispatch=None, tag=None, batches=False, tail=False, drops=None):
+        """Read another map too, a Map or descriptor, with a callback and types of its own. Source: ring_buffer__add()."""
+        cdef Source source = Source.__new__(Source)
+        cdef epoll_event event
+        if callback is not None and not isinstance(callback, NativeCallback) and not callable(callback):
+            raise TypeError(f"callback must be callable or None, not {type_name(callback)}")
+        if (dispatch is None) != (tag is None) or (dispatch is not None and type is not None):
+            raise TypeError("give a type, or dispatch and tag, or nothing")
+        if dispatch is None:
+            source.type = record_type(type, tail)
         else:
-            fd = map if isinstance(map, int) else map.fileno()
+            source.type = tagged_type(dispatch, tag, tail)
+        source.callback = callback
+        source.batches = batches
+        source.drops = drops
         if self.opened:
             self.check()
         self.acquire()
         try:
-            grown = <Source **>realloc(self.sources, (self.source_count + 1) * sizeof(Source *))
-            if grown != NULL:
-                self.sources = grown
-            source = <Source *>realloc(NULL, sizeof(Source))
-            if grown == NULL or source == NULL:
-                free(source)
-                raise MemoryError()
-            source.block = &self.block
-            source.index = self.source_count
-            self.sources[self.source_count] = source
-            # libbpf keeps the number only: ours stays valid whatever happens to the map's.
-            try:
-                fd = duplicate_fd(fd)
-            except BaseException:
-                free(source)
-                raise
-            enter(&call, NULL)
-            if self.ptr == NULL:
-                ptr = libbpf.ring_buffer__new(fd, on_sample, source, NULL)
-                if ptr == NULL:
-                    code = -errno
-                else:
-                    self.ptr = ptr
-            else:
-                code = libbpf.ring_buffer__add(self.ptr, fd, on_sample, source)
-            if code < 0:
-                close_fd(fd)
-                free(source)
-            finish(&call, code, "open ring buffer on", map)
-            self.opened = True
-            self.source_count += 1
-            self.fds.append(fd)
-            self.callbacks.append(callback)
-            self.maps.append(map)
-            self.capacity += map.max_entries if isinstance(map, Map) else 1 << 24
+            source.ring = open_ring(map)
+            event.events = EPOLLIN
+            if epoll_ctl(self.epoll_fd, EPOLL_CTL_ADD, source.ring.fd, &event) < 0:
+                fail(errno, "wait for", map)
             if isinstance(map, Map) and (<Map>map).handle is not None:
                 self.belong((<Map>map).handle)
+            self.sources.append(source)
+            self.rings.append(source.ring)
+            self.opened = True
         finally:
             self.release()
 
@@ -298,15 +202,21 @@ cdef class RingBuffer:
         handle.rings[id(self)] = _ref(self)
         return 0
 
+    cdef int leave(self, object map) except -1:
+        cdef Handle handle = (<Map>map).handle if isinstance(map, Map) else None
+        if handle is not None and handle.rings is not None:
+            handle.rings.pop(id(self), None)
+        return 0
+
     @property
     def closed(self):
         """True after close()."""
-        return self.ptr == NULL
+        return self.is_closed or not self.opened
 
     def fileno(self):
-        """The epoll descriptor, readable when records wait, owned by the ring buffer. Source: ring_buffer__epoll_fd()."""
+        """An epoll descriptor, readable when records wait, owned by the ring buffer. Source: ring_buffer__epoll_fd()."""
         self.check()
-        return libbpf.ring_buffer__epoll_fd(self.ptr)
+        return self.epoll_fd
 
     def _check_outside(self, operation):
         """StateError if this is inside a callback of this ring buffer."""
@@ -316,160 +226,381 @@ cdef class RingBuffer:
     def close(self):
         """Free the ring buffer; wakes a thread that waits for records and waits for it to leave; twice does nothing.
 
-        Records that were taken from the ring and not yet delivered are lost.
+        What was not consumed stays in the map for the next ring buffer. Arrays and views of borrowed records live on.
         """
         cdef uint64_t one = 1
-        if self.ptr == NULL and self.wake_fd < 0:
+        if self.is_closed or not self.opened:
             return
         self._check_outside("close")
         if self.generation == fork_generation():
             self.closing = True
-            write(self.wake_fd, &one, sizeof(one))
-            with nogil:
-                PyThread_acquire_lock(self.lock, WAIT_LOCK)
-            self.free_all()
-            PyThread_release_lock(self.lock)
+            consumer = None if self.consumer is None else self.consumer()
+            if consumer is not None:
+                consumer._halt()
+            while self.holder:
+                write(self.wake_fd, &one, sizeof(one))
+                self.waiters += 1
+                with nogil:
+                    while sem_wait(&self.left) < 0 and errno == EINTR:
+                        pass
+            self.close_all(True)
         else:
-            self.free_all()
-        for item in self.maps:
-            if isinstance(item, Map) and (<Map>item).handle.rings is not None:
-                (<Map>item).handle.rings.pop(id(self), None)
-        self.maps = []
-        self.callbacks = []
+            self.close_all(False)
 
-    # Filling the block
-
-    cdef int fill(self, size_t limit) except -1:
-        """Copy up to `limit` records out of the rings, when all of the block is delivered."""
-        cdef int code
-        cdef Block *block = &self.block
-        if block.next < block.count:
+    cdef int close_all(self, bint commit) except -1:
+        cdef Lease lease = self.lease
+        cdef Ring ring
+        if self.is_closed:
             return 0
-        block.next = block.count = block.used = 0
-        block.limit = limit if limit < <size_t>BLOCK_RECORDS else <size_t>BLOCK_RECORDS
-        with nogil:
-            code = libbpf.ring_buffer__consume(self.ptr)
-        if code < 0 and code != -ECANCELED:
-            if code == -ENOMEM:
-                raise MemoryError("a record was lost for want of memory")
-            fail(-code, "consume", "ring buffer")
+        self.is_closed = True
+        self.lease = None
+        if lease is not None:
+            try:
+                lease.finish(commit)
+            except Exception:
+                lease.finish(False)     # no memory for a copy: what they show stays in the ring
+        parked = self.parked
+        self.parked = None
+        for ring in self.rings:
+            self.leave(ring.map)
+            ring.close()
+        self.rings = []
+        self.sources = []
+        self.free_all()
+        if parked is not None:
+            parked()
         return 0
 
-    cdef bint wait(self, object deadline) except -1:
+    def stats(self):
+        """Positions, fill level and counters, as RingStats. Any thread may ask, even while another reads."""
+        from .ringstats import RingState, RingStats
+        cdef Source source
+        cdef ring_memory *memory
+        cdef ring_walk walk
+        cdef list states = []
+        self.check()
+        for item in list(self.sources):
+            source = <Source>item
+            dropped = None if source.drops is None else counted(source.drops)
+            self.check()
+            memory = &source.ring.memory
+            ring_begin(memory, &walk)
+            states.append(RingState(str(source.ring.map), walk.position, walk.end, walk.end - walk.position, memory.size,
+                                    memory.records, memory.bytes, memory.discarded, dropped))
+        return RingStats(tuple(states), self.callback_seconds)
+
+    # Waiting
+
+    cdef bint waits(self) noexcept:
+        cdef Ring ring
+        for ring in self.rings:
+            if ring_waits(&ring.memory):
+                return True
+        return False
+
+    cdef bint wait(self, double deadline) except -1:
         """Sleep until records come (true), or the deadline does (false)."""
         cdef pollfd fds[2]
-        cdef int left, ready
-        fds[0].fd = libbpf.ring_buffer__epoll_fd(self.ptr)
+        cdef timespec time
+        cdef double left
+        cdef int ready
+        cdef bint rest = False
+        cdef double nap = 25e-6
+        fds[0].fd = self.epoll_fd
         fds[1].fd = self.wake_fd
         fds[0].events = fds[1].events = POLLIN
-        while True:
-            left = milliseconds(deadline)
+        while not self.waits():
+            left = 3600.0 if deadline == FOREVER else min(3600.0, deadline - now())
+            if left <= 0:
+                return False
+            if rest:
+                # A record that is reserved and not yet submitted makes the descriptor readable, and is not there.
+                nap = min(2 * nap, 1e-3)
+                left = min(left, nap)
+            time.tv_sec = <long>left
+            time.tv_nsec = <long>((left - <double>time.tv_sec) * 1e9)
             with nogil:
-                ready = poll(fds, 2, left)
+                ready = ppoll(&fds[1], 1, &time, NULL) if rest else ppoll(fds, 2, &time, NULL)
                 if ready < 0:
                     ready = -errno
             if self.closing:
                 raise ValueError("the ring buffer was closed while waiting")
-            if ready > 0:
-                return True
-            if ready == 0 and milliseconds(deadline) == 0:
-                return False
-            if ready == 0:
-                continue            # longer than poll(2) can wait at once
-            if ready != -EINTR:
+            if ready < 0 and ready != -EINTR:
                 fail(-ready, "wait for", "ring buffer")
             PyErr_CheckSignals()
+            rest = ready > 0
+        return True
 
-    cdef object take(self):
-        """The next record of the block, and which source it is from."""
-        cdef Record *record = &self.block.records[self.block.next]
-        self.block.next += 1
-        return PyBytes_FromStringAndSize(self.block.data + record.offset, record.size)
+    # Callbacks
 
-    cdef Py_ssize_t deliver(self, size_t limit) except -1:
-        """Call callbacks with what the block holds; return how many records that were."""
-        cdef Py_ssize_t delivered = 0
-        cdef int source
-        while self.block.next < self.block.count and <size_t>delivered < limit:
-            source = self.block.records[self.block.next].source
-            callback = self.callbacks[source]
-            if callback is None:
-                raise TypeError(f"{self.maps[source]} has no callback; give one, or iterate over the ring buffer")
-            callback(self.take())
-            delivered += 1
-        return delivered
-
-    cdef Py_ssize_t drain(self, size_t limit) except -1:
-        """Deliver what is there, but no more than the rings can hold at once: producers may be faster than we are."""
+    cdef Py_ssize_t drain(self, size_t limit, double until) except -1:
+        """Call back for what waits now: producers may be faster than we are."""
+        cdef Py_ssize_t count = len(self.sources)
         cdef Py_ssize_t total = 0
-        cdef Py_ssize_t delivered
-        self.block.consumed = 0
-        while <size_t>total < limit:
-            self.fill(limit - total)
-            delivered = self.deliver(limit - total)
-            total += delivered
-            if delivered == 0 or self.block.consumed >= self.capacity:
-                break
-            PyErr_CheckSignals()
+        cdef Py_ssize_t at
+        cdef Py_ssize_t first = self.first
+        cdef double begun = now()
+        try:
+            for at in range(count):
+                # Where the last call had to stop, the next ring has its turn.
+                self.first = (first + at) % count
+                total += deliver(<Source>self.sources[self.first], limit - total, until, self.pool)
+                if <size_t>total >= limit or (until and now() >= until):
+                    self.first = (self.first + 1) % count
+                    return total
+            self.first = 0
+        finally:
+            if total:
+                self.callback_seconds += now() - begun
         return total
 
-    def consume(self, max_records=None):
+    def consume(self, max_records=None, *, max_time=None):
         """Call the callbacks with all records that wait, at most ``max_records``; return their number. Never sleeps.
 
-        Stops after as many bytes as the rings can hold, however fast programs produce. Source: ring_buffer__consume().
+        Records that come meanwhile are left for the next call, and so is what waits after ``max_time`` seconds. Source:
+        ring_buffer__consume().
         """
-        if max_records is not None and max_records < 1:
-            raise ValueError(f"max_records is 1 or more, not {max_records}")
-        cdef size_t limit = <size_t>-1 if max_records is None else max_records
+        cdef size_t limit = limit_of(max_records, "max_records")
+        cdef double until = 0 if max_time is None else deadline_of(max_time)
         self.check()
         self.acquire()
         try:
-            return self.drain(limit)
+            return self.drain(limit, until)
         finally:
             self.release()
 
-    def poll(self, timeout=None):
+    def poll(self, timeout=None, max_records=None, *, max_time=None):
         """Wait up to ``timeout`` seconds (None: for ever) for records, call the callbacks, return their number.
 
         Returns at once if records wait, including those sent without a wake-up; signals are handled while it waits.
-        Source: ring_buffer__poll().
+        ``max_records`` and ``max_time``, seconds from the first record on, are as for consume(). Source:
+        ring_buffer__poll().
         """
+        cdef size_t limit = limit_of(max_records, "max_records")
+        cdef double deadline = deadline_of(timeout)
         cdef Py_ssize_t total
-        deadline = deadline_of(timeout)
+        if max_time is not None:
+            deadline_of(max_time)
         self.check()
         self.acquire()
         try:
             while True:
-                total = self.drain(<size_t>-1)
-                # A record that is reserved and not yet submitted wakes us, and is not there.
+                total = self.drain(limit, 0 if max_time is None else deadline_of(max_time))
                 if total or not self.wait(deadline):
                     return total
         finally:
             self.release()
 
+    # Iteration
+
     def records(self, timeout=None):
-        """Iterate over records as bytes, for ``timeout`` seconds in all (None: for ever, 0: those that wait)."""
+        """Iterate over records, for ``timeout`` seconds in all (None: for ever, 0: those that wait)."""
+        cdef RecordIterator iterator = RecordIterator.__new__(RecordIterator)
         self.check()
-        deadline = deadline_of(timeout)
-        record = self.next_record(deadline)
-        while record is not None:
-            yield record
-            # What waits when time is up still comes, but not what is sent meanwhile.
-            if deadline is not None and self.block.next == self.block.count and _monotonic() >= deadline:
-                return
-            record = self.next_record(deadline)
+        iterator.deadline = deadline_of(timeout)
+        iterator.ring = self
+        return iterator
 
     def __iter__(self):
         return self.records()
 
-    cdef object next_record(self, object deadline):
+    cdef object next_record(self, RecordIterator iterator):
+        """The next record, or None when time is up: what waits then still comes, but not what is sent meanwhile."""
+        cdef Source source
+        cdef Ring ring
+        cdef ring_walk walk
+        cdef ring_record record
         self.check()
         self.acquire()
         try:
-            while self.block.next == self.block.count:
-                self.fill(BLOCK_RECORDS)
-                if self.block.next == self.block.count and not self.wait(deadline):
+            while True:
+                while iterator.at < len(self.sources):
+                    source = <Source>self.sources[iterator.at]
+                    ring = source.ring
+                    ring_begin(&ring.memory, &walk)
+                    if <long>(ring.memory.seen - walk.position) > 0:
+                        if <long>(walk.end - ring.memory.seen) > 0:
+                            walk.end = ring.memory.seen
+                        if ring_look(&ring.memory, &walk, &record):
+                            ring_step(&walk, &record)
+                            try:
+                                return source.type.make(ring, &record)
+                            finally:
+                                ring_commit(&ring.memory, &walk)
+                        ring_commit(&ring.memory, &walk)
+                    iterator.at += 1
+                if iterator.begun and iterator.deadline != FOREVER and now() >= iterator.deadline:
                     return None
-            return self.take()
+                if not self.wait(iterator.deadline):
+                    return None
+                for item in self.rings:
+                    ring = <Ring>item
+                    ring_begin(&ring.memory, &walk)
+                    ring.memory.seen = walk.end
+                iterator.at = 0
+                iterator.begun = True
         finally:
             self.release()
+
+    # Batches
+
+    cdef object read(self, size_t limit, size_t limit_bytes, object into):
+        """A batch of what waits now."""
+        cdef Source source = <Source>self.sources[0]
+        cdef Source other
+        cdef list rings = self.rings
+        for item in self.sources:
+            other = <Source>item
+            if other.type is not source.type and not same(other.type, source.type):
+                raise ValueError("the maps have records of different types: open a ring buffer for each")
+        if len(rings) > 1:
+            self.first = (self.first + 1) % len(rings)
+            rings = rings[self.first:] + rings[:self.first]
+        if plain(source.type):
+            return read_structs(rings, <StructType>source.type, limit, limit_bytes, into, self.pool)
+        if into is not None and isinstance(source.type, TaggedType):
+            raise TypeError("records of several types cannot go into one array")
+        return read_any(rings, source.type, limit, limit_bytes, into, self.pool)
+
+    def read_batch(self, max_records=None, max_bytes=None, timeout=None, into=None):
+        """Wait up to ``timeout`` seconds (None: for ever) for records, and return all that wait, copied at once.
+
+        A structured numpy array where there is a type, else a RecordBatch; empty when time is up. With dispatch it is a dict
+        of these by tag, where None stands for records that are of none of the types. ``max_records`` and
+        ``max_bytes``, of records without headers, say how much at most. The array is the caller's; with ``into``, an array
+        of the type or any writable buffer, it is the part of that which was filled. A record of another size than the
+        type's ends the batch before it, and is a RecordError when it comes first. Runs without the GIL. Source:
+        ring_buffer__consume().
+        """
+        cdef size_t limit = limit_of(max_records, "max_records")
+        cdef size_t limit_bytes = limit_of(max_bytes, "max_bytes")
+        cdef double deadline = deadline_of(timeout)
+        self.check()
+        self.acquire()
+        try:
+            while True:
+                batch = self.read(limit, limit_bytes, into)
+                if len(batch) or not self.wait(deadline):
+                    break
+        finally:
+            self.release()
+        if isinstance(batch, RecordBatch) and isinstance((<RecordBatch>batch).type, TaggedType):
+            return split(<RecordBatch>batch, <TaggedType>(<RecordBatch>batch).type, self.pool)
+        return batch
+
+    def borrow(self, max_records=None, timeout=None):
+        """Records where they lie in the ring, for a ``with`` block: see Lease. Nothing else reads meanwhile.
+
+        Waits up to ``timeout`` seconds (None: for ever) when the block is entered; the batch is empty when time is up. It
+        is of one map only, the next that has records. Source: ring_buffer__consume().
+        """
+        self.check()
+        return make_lease(self, limit_of(max_records, "max_records"), timeout)
+
+    # In an event loop
+
+    def read_batch_async(self, max_records=None, max_bytes=None, timeout=None, into=None):
+        """read_batch() to be awaited in the running event loop, asyncio's or another with add_reader().
+
+        One task at a time waits. Cancelled while it waits, it has taken nothing.
+        """
+        from .aio import read_batch
+        return read_batch(self, max_records, max_bytes, timeout, into)
+
+    def __aiter__(self):
+        from .aio import AsyncRecords
+        self.check()
+        return AsyncRecords(self)
+
+    def _waits(self):
+        """Whether records wait."""
+        self.check()
+        return self.waits()
+
+    def _park(self, wake):
+        """Have `wake` called by close(), while someone waits in an event loop; None: no one does."""
+        if wake is not None and self.parked is not None:
+            raise StateError(_errno.EBUSY, "another task is waiting for it", None, "ring buffer")
+        self.parked = wake
+
+    # By a thread of its own
+
+    def start(self, target=None, *, block_records=4096, blocks=16, policy="wait"):
+        """Start a Consumer: a thread that drains the ring without the GIL into up to ``blocks`` arrays of records.
+
+        ``target`` is called with each array, on a Python thread; without one, iterate over the Consumer. When all blocks are
+        full, the policy "wait" leaves records in the ring, until programs find no room, and "overwrite" gives up the oldest
+        block. Until it is stopped nobody else reads. Needs a type.
+        """
+        from .consumer import start
+        self.check()
+        return start(self, target, block_records, blocks, policy)
+
+    def _lend(self, Lease lease):
+        """Fill a lease that is being entered."""
+        cdef double deadline = deadline_of(lease.timeout)
+        cdef Source source
+        self.check()
+        self.acquire()
+        try:
+            while True:
+                for item in self.sources:
+                    source = <Source>item
+                    lease.look(source.ring, <StructType>source.type if plain(source.type) else None)
+                    if lease.count:
+                        break
+                    if plain(source.type):
+                        raise_misfit(source.ring, <StructType>source.type)
+                if lease.count or not self.wait(deadline):
+                    break
+            lease.active = True
+            self.lease = lease
+        finally:
+            self.release()
+
+    def _take_back(self, Lease lease):
+        """End a lease. In a forked child, which shares the ring with its parent, nothing is consumed by that."""
+        if self.generation != fork_generation():
+            lease.finish(False)
+            return
+        if self.holder:
+            raise StateError(_errno.EBUSY, "another thread is giving them back", None, "ring buffer")
+        self.holder = PyThread_get_thread_ident()
+        try:
+            lease.finish(True)
+            self.lease = None
+        finally:
+            self.release()
+
+
+cdef bint same(RecordType one, RecordType other):
+    if isinstance(one, StructType) and isinstance(other, StructType):
+        return plain(one) == plain(other) and (<StructType>one).dtype == (<StructType>other).dtype
+    return not isinstance(one, (StructType, TaggedType)) and not isinstance(other, (StructType, TaggedType))
+
+
+cdef object counted(object drops):
+    """The sum over all CPUs."""
+    cdef bytes value = drops.lookup(bytes(4))
+    return sum(memoryview(value).cast("Q"))
+
+
+cdef str type_name(object thing):
+    return type(thing).__name__
+
+
+@cython.final
+cdef class RecordIterator:
+    """Iterates over the records of a ring buffer."""
+
+    def __init__(self):
+        raise TypeError("iterators over records are made by RingBuffer.records()")
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        record = self.ring.next_record(self)
+        if record is None:
+            raise StopIteration
+        return record

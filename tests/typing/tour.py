@@ -118,7 +118,13 @@ def everything(source: Union[str, Path, bytes, bytearray, memoryview], map_fd: i
             for record in ring.records(timeout=delivered):
                 data: bytes = record
                 print(data)
-        ring = pylbpf.RingBuffer(settings)
+        with obj.ring_buffer("events", type="event", batches=True) as typed:
+            rows = typed.read_batch(max_records=10, timeout=0)
+            with typed.borrow(timeout=0) as batch, typed.start(print, policy="overwrite") as consumer:
+                print(batch.array["pid"], len(batch), consumer.get(0.1), rows, typed.stats().dropped)
+            typed.poll(0, 10, max_time=0.5)
+        in_c = pylbpf.NativeCallback(0xFFFF, context=0)
+        ring = pylbpf.RingBuffer(settings, in_c, dispatch={0: "u8"}, tag="type")
         ring.add(map_fd, lambda record: None)
         with obj.user_ring_buffer("commands") as to_program, to_program.reserve(8, timeout=None) as place:
             place[0] = 1

@@ -1,0 +1,9 @@
+from typing import Any, final
+
+@final
+class NativeCallback:
+    def __init__(self, callback: Any, context: Any = 0) -> None: ...
+    @property
+    def callback(self) -> Any: ...
+    @property
+    def context(self) -> Any: ...

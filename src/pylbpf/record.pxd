@@ -1,0 +1,38 @@
+"""From the bytes of a record to what Python sees."""
+from .ring cimport Ring, ring_record
+
+
+cdef class Arena:
+    # Copies of records share memory, and are freed when the last of them is dropped.
+    cdef char *data
+    cdef size_t used, size
+
+
+cdef class Record:
+    cdef Arena arena
+    cdef const char *data
+    cdef Py_ssize_t size
+
+
+cdef class RecordType:
+    # Of any size: bytes.
+    cdef object make(self, Ring ring, const ring_record *record)
+
+
+cdef class StructType(RecordType):
+    cdef readonly object dtype
+    cdef readonly object record_class
+    cdef readonly Py_ssize_t size
+    cdef bint tail              # records may be longer
+    cdef Arena arena
+
+    cdef bint fits(self, size_t size) noexcept nogil
+    cdef object wrong(self, Ring ring, const ring_record *record)
+    cdef object copy(self, const ring_record *record)
+
+
+cdef object numpy()
+cdef RecordType record_type(object type, bint tail)
+# Whether all records have the size of the type.
+cdef bint plain(RecordType type)
+cdef str prefix(Ring ring)

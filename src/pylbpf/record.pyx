@@ -1,0 +1,300 @@
+"""Records as Python sees them: bytes, or structures with a field for each member.
+
+A structure is a numpy dtype, whether it was given as that, as a ctypes structure or by its name in BTF. A record of it
+is copied once, and its members are read when they are asked for.
+"""
+cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy
+
+from .ring cimport Ring, ring_record
+
+cdef extern from *:
+    """
+    static inline PyObject *pylbpf_new_record(PyObject *cls, PyObject *args, PyObject *kwargs)
+    {
+        return ((PyTypeObject *)cls)->tp_new((PyTypeObject *)cls, args, kwargs);
+    }
+    """
+    object new_record "pylbpf_new_record"(PyObject *cls, PyObject *args, PyObject *kwargs)
+
+cdef enum:
+    ARENA = 1 << 14
+    LARGE = 1 << 10             # has an arena of its own
+
+cdef enum Kind:
+    INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, FLOAT, DOUBLE, BOOL, STRING, OTHER
+
+cdef union Value:
+    uint16_t u2
+    int16_t i2
+    uint32_t u4
+    int32_t i4
+    uint64_t u8
+    int64_t i8
+    float f4
+    double f8
+
+cdef dict KINDS = {
+    "i1": INT8, "i2": INT16, "i4": INT32, "i8": INT64, "u1": UINT8, "u2": UINT16, "u4": UINT32, "u8": UINT64,
+    "f4": FLOAT, "f8": DOUBLE, "b1": BOOL,
+}
+cdef object _numpy = None
+cdef tuple NOTHING = ()
+
+
+cdef object numpy():
+    """numpy, imported when the first typed record is."""
+    global _numpy
+    if _numpy is None:
+        import numpy
+        _numpy = numpy
+    return _numpy
+
+
+class RecordError(ValueError):
+    """A record is not of the type that its ring buffer was opened with.
+
+    ``record`` has its bytes: it counts as consumed, and those behind it come with the next call.
+    """
+
+    def __init__(self, message, record=b""):
+        super().__init__(message)
+        self.record = record
+
+
+@cython.final
+@cython.no_gc
+cdef class Arena:
+    def __init__(self):
+        raise TypeError("arenas are made by ring buffers")
+
+    def __dealloc__(self):
+        free(self.data)
+
+
+cdef Arena make_arena(size_t size):
+    cdef Arena arena = Arena.__new__(Arena)
+    arena.data = <char *>malloc(size)
+    if arena.data == NULL:
+        raise MemoryError()
+    arena.size = size
+    return arena
+
+
+@cython.no_gc
+cdef class Record:
+    """One record of a typed ring buffer: an attribute for each member of the structure, and the buffer of its bytes.
+
+    It is a copy. Integers, floats and character arrays are Python's, other members numpy's. Names that Python cannot
+    spell are reached as ``record["name"]``. ``len(record)`` is its size in bytes, which is more than the structure's where
+    that ends in an array of no fixed length.
+    """
+
+    def __init__(self, *_, **__):
+        raise TypeError("records come from ring buffers")
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, <void *>self.data, self.size, True, flags)
+
+    def __releasebuffer__(self, Py_buffer *buffer):
+        pass
+
+    def __len__(self):
+        return self.size
+
+    def __bytes__(self):
+        return PyBytes_FromStringAndSize(self.data, self.size)
+
+    def __getitem__(self, name):
+        cdef Field member = type(self)._members[name]
+        return member.read(self)
+
+    def __eq__(self, other):
+        cdef Record that
+        if type(self) is not type(other):
+            return NotImplemented
+        that = <Record>other
+        return self.size == that.size and memcmp(self.data, that.data, self.size) == 0
+
+    def __hash__(self):
+        return hash(bytes(self))
+
+    def __repr__(self):
+        fields = ", ".join([f"{name}={value!r}" for name, value in self.asdict().items()])
+        return f"{type(self).__name__}({fields})"
+
+    def asdict(self):
+        """Members and their values."""
+        cdef Field member
+        return {name: member.read(self) for name, member in type(self)._members.items()}
+
+
+@cython.final
+cdef class Field:
+    """A member of a structure: a descriptor in the class of its records."""
+    cdef Py_ssize_t offset, size
+    cdef Kind kind
+    cdef readonly str name
+    cdef object dtype           # of the whole, for what only numpy can read
+
+    def __init__(self):
+        raise TypeError("members belong to the classes of records")
+
+    def __get__(self, instance, owner):
+        if instance is None:
+            return self
+        return self.read(<Record?>instance)
+
+    cdef object read(self, Record record):
+        cdef const char *at = record.data + self.offset
+        cdef Py_ssize_t length
+        cdef Value value
+        if self.offset + self.size > record.size:
+            raise TypeError(f"{self.name} is not a member of this {type(record).__name__}")
+        # Copied, because structures may be packed.
+        if self.kind == UINT32:
+            memcpy(&value.u4, at, 4)
+            return value.u4
+        if self.kind == UINT64:
+            memcpy(&value.u8, at, 8)
+            return value.u8
+        if self.kind == INT32:
+            memcpy(&value.i4, at, 4)
+            return value.i4
+        if self.kind == INT64:
+            memcpy(&value.i8, at, 8)
+            return value.i8
+        if self.kind == STRING:
+            length = self.size
+            while length and at[length - 1] == 0:
+                length -= 1
+            return PyBytes_FromStringAndSize(at, length)
+        if self.kind == UINT16:
+            memcpy(&value.u2, at, 2)
+            return value.u2
+        if self.kind == UINT8:
+            return (<const uint8_t *>at)[0]
+        if self.kind == INT16:
+            memcpy(&value.i2, at, 2)
+            return value.i2
+        if self.kind == INT8:
+            return (<const int8_t *>at)[0]
+        if self.kind == FLOAT:
+            memcpy(&value.f4, at, 4)
+            return value.f4
+        if self.kind == DOUBLE:
+            memcpy(&value.f8, at, 8)
+            return value.f8
+        if self.kind == BOOL:
+            return (<const uint8_t *>at)[0] != 0
+        return numpy().frombuffer(record, self.dtype, 1)[0][self.name]
+
+
+cdef Field make_field(str name, object dtype):
+    cdef Field member = Field.__new__(Field)
+    field, offset = dtype.fields[name][:2]
+    member.name = name
+    member.offset = offset
+    member.size = field.itemsize
+    member.dtype = dtype
+    member.kind = OTHER
+    if field.kind == "S":
+        member.kind = STRING
+    # What is in the other byte order, or an array, is numpy's business.
+    elif field.isnative and field.subdtype is None:
+        member.kind = KINDS.get(f"{field.kind}{field.itemsize}", OTHER)
+    return member
+
+
+cdef str prefix(Ring ring):
+    return "" if ring is None else f"{ring.map}: "
+
+
+cdef class RecordType:
+    """Records of any size, as bytes."""
+
+    def __init__(self, *_):
+        raise TypeError("types of records are made by ring buffers")
+
+    cdef object make(self, Ring ring, const ring_record *record):
+        return PyBytes_FromStringAndSize(record.data, record.size)
+
+
+@cython.final
+cdef class StructType(RecordType):
+    """Records of one structure."""
+
+    cdef bint fits(self, size_t size) noexcept nogil:
+        return size == <size_t>self.size or (self.tail and size > <size_t>self.size)
+
+    cdef object wrong(self, Ring ring, const ring_record *record):
+        return RecordError(
+            f"{prefix(ring)}a record has {record.size} bytes, and {self.record_class.__name__} "
+            f"{'at least ' if self.tail else ''}{self.size}",
+            PyBytes_FromStringAndSize(record.data, record.size))
+
+    cdef object make(self, Ring ring, const ring_record *record):
+        if not self.fits(record.size):
+            raise self.wrong(ring, record)
+        return self.copy(record)
+
+    cdef object copy(self, const ring_record *record):
+        cdef size_t room = (<size_t>record.size + 15) & ~<size_t>15
+        cdef Arena arena = self.arena
+        cdef Record made
+        if arena is None or arena.used + room > arena.size:
+            arena = make_arena(room if room > LARGE else ARENA)
+            if room <= LARGE:
+                self.arena = arena
+        made = <Record>new_record(<PyObject *>self.record_class, <PyObject *>NOTHING, NULL)
+        made.data = arena.data + arena.used
+        made.size = record.size
+        made.arena = arena
+        memcpy(arena.data + arena.used, record.data, record.size)
+        arena.used += room
+        return made
+
+
+cdef StructType struct_type(object dtype, str name, bint tail):
+    cdef StructType made = StructType.__new__(StructType)
+    if dtype.hasobject:
+        raise TypeError(f"records cannot hold Python objects, as {dtype} would")
+    if dtype.itemsize == 0:
+        raise TypeError(f"records of {dtype} would be empty")
+    members = {field: make_field(field, dtype) for field in dtype.names or ()}
+    made.dtype = dtype
+    made.size = dtype.itemsize
+    made.tail = tail
+    made.record_class = type(name, (Record,), {
+        **{field: member for field, member in members.items() if not hasattr(Record, field)},
+        "__slots__": (), "__module__": "pylbpf.record", "_members": members, "dtype": dtype})
+    return made
+
+
+cdef RecordType record_type(object type, bint tail):
+    """From what users give: None or bytes for bytes, else a dtype, what numpy makes one of, or a ctypes structure."""
+    if isinstance(type, RecordType):
+        return type
+    if type is None or type is bytes:
+        return RecordType.__new__(RecordType)
+    try:
+        dtype = numpy().dtype(type)
+    except TypeError as error:
+        raise TypeError(f"records cannot be of type {type!r}: {error}") from None
+    return struct_type(dtype, str(getattr(type, "__name__", "record")), tail)
+
+
+def named_type(btf, str name not None, tail):
+    """The type of a structure that an object's BTF knows by name."""
+    if btf is None:
+        raise ValueError(f"the object has no BTF to find {name!r} in: compile it with -g, or give a dtype")
+    return struct_type(btf.dtype(name), name, tail)
+
+
+cdef bint plain(RecordType type):
+    return isinstance(type, StructType) and not (<StructType>type).tail

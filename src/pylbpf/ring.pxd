@@ -1,0 +1,53 @@
+"""The memory of one ring buffer map."""
+from libc.stdint cimport uint32_t, uint64_t
+
+cdef extern from "ring_memory.h" nogil:
+    struct ring_memory:
+        unsigned long *consumer
+        const unsigned long *producer
+        const char *data
+        unsigned long size
+        unsigned long seen
+        uint64_t records
+        uint64_t bytes
+        uint64_t discarded
+    struct ring_walk:
+        unsigned long position
+        unsigned long end
+        uint64_t records
+        uint64_t bytes
+        uint64_t discarded
+    struct ring_record:
+        const char *data
+        uint32_t size
+    void ring_begin(const ring_memory *ring, ring_walk *walk)
+    unsigned long ring_rounded(uint32_t size)
+    bint ring_look(const ring_memory *ring, ring_walk *walk, ring_record *record)
+    void ring_step(ring_walk *walk, const ring_record *record)
+    void ring_commit(ring_memory *ring, ring_walk *walk)
+    bint ring_waits(ring_memory *ring)
+
+
+cdef class Mapping:
+    # The pages of producer and data. Whoever looks at records in place keeps it.
+    cdef char *start
+    cdef size_t length
+    cdef size_t kept, kept_length   # what is a copy now, in bytes from the start
+    cdef int pieces                 # into which it was cut that way
+
+
+cdef class Ring:
+    cdef ring_memory memory
+    cdef Mapping mapping, spare
+    cdef readonly object map    # Map or descriptor
+    cdef int fd                 # our own duplicate
+
+    cdef int close(self) except -1
+    cdef void unmap(self) noexcept
+    cdef void use(self, Mapping mapping) noexcept
+    cdef Mapping new_mapping(self)
+    cdef int keep(self, unsigned long begin, unsigned long end) except -1
+    cdef void give_back(self, Mapping mapping) noexcept
+
+
+cdef Ring open_ring(object map)

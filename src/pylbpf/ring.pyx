@@ -1,0 +1,162 @@
+"""The memory of one ring buffer map, mapped as the kernel lays it out: consumer, producer, and the data twice."""
+import errno as _errno
+
+cimport cython
+from libc.errno cimport errno
+from libc.stdint cimport uint32_t
+from libc.string cimport memcpy, memset
+from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
+from posix.unistd cimport _SC_PAGESIZE, close as close_fd, sysconf
+
+from .attach cimport duplicate_fd
+from .c cimport bpf, uapi
+from .errors cimport fail
+from .map cimport Map
+
+cdef extern from "<sys/mman.h>" nogil:
+    void *mremap(void *old, size_t old_size, size_t new_size, int flags, ...)
+    int mprotect(void *start, size_t length, int protection)
+    int MREMAP_MAYMOVE
+    int MREMAP_FIXED
+
+cdef enum:
+    RINGBUF = 27
+    PIECES = 32
+
+cdef size_t PAGE = sysconf(_SC_PAGESIZE)
+
+
+@cython.final
+@cython.no_gc
+cdef class Mapping:
+    def __init__(self):
+        raise TypeError("mappings are made by ring buffers")
+
+    def __dealloc__(self):
+        if self.start != NULL:
+            munmap(self.start, self.length)
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Ring:
+    """One map that is read. The descriptor is a duplicate, so it stays valid whatever happens to the map's."""
+
+    def __cinit__(self):
+        self.fd = -1
+
+    def __init__(self):
+        raise TypeError("rings are made by ring buffers")
+
+    def __dealloc__(self):
+        self.unmap()
+
+    cdef void unmap(self) noexcept:
+        if self.memory.consumer != NULL:
+            munmap(self.memory.consumer, PAGE)
+        memset(&self.memory, 0, sizeof(self.memory))
+        if self.fd >= 0:
+            close_fd(self.fd)
+        self.fd = -1
+
+    cdef int close(self) except -1:
+        """Unmap what nobody looks at any more."""
+        self.unmap()
+        self.mapping = self.spare = None
+        return 0
+
+    cdef Mapping new_mapping(self):
+        cdef Mapping mapping = Mapping.__new__(Mapping)
+        cdef size_t length = PAGE + 2 * self.memory.size
+        cdef void *start = mmap(NULL, length, PROT_READ, MAP_SHARED, self.fd, PAGE)
+        if start == MAP_FAILED:
+            fail(errno, "map the data of", self.map)
+        mapping.start = <char *>start
+        mapping.length = length
+        return mapping
+
+    cdef void use(self, Mapping mapping) noexcept:
+        self.mapping = mapping
+        self.memory.producer = <const unsigned long *>mapping.start
+        self.memory.data = mapping.start + PAGE
+
+    cdef int keep(self, unsigned long begin, unsigned long end) except -1:
+        """Put a copy where views see what is between two positions; from then on read in another mapping.
+
+        The kernel may then write there again, and the views do not notice. On failure nothing has changed.
+        """
+        cdef Mapping mapping = self.mapping
+        cdef size_t first = (PAGE + (begin & (self.memory.size - 1))) // PAGE * PAGE
+        cdef size_t last = PAGE + (begin & (self.memory.size - 1)) + (end - begin)
+        cdef size_t length = (last + PAGE - 1) // PAGE * PAGE - first
+        cdef void *copy
+        cdef int code = 0
+        if self.spare is None:
+            self.spare = self.new_mapping()
+        with nogil:
+            copy = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+            if copy == MAP_FAILED:
+                code = errno
+            else:
+                memcpy(copy, mapping.start + first, length)
+                mprotect(copy, length, PROT_READ)
+                # Atomic: another thread that looks at a view right now sees one or the other.
+                if mremap(copy, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, mapping.start + first) == MAP_FAILED:
+                    code = errno
+                    munmap(copy, length)
+        if code:
+            fail(code, "keep records of", self.map)
+        mapping.kept = first
+        mapping.kept_length = length
+        self.use(self.spare)
+        self.spare = None
+        return 0
+
+    cdef void give_back(self, Mapping mapping) noexcept:
+        """Nobody looks at a mapping any more that keep() has replaced."""
+        cdef void *start
+        if self.fd < 0 or self.spare is not None or self.mapping is mapping:
+            return
+        if mapping.kept_length:
+            mapping.pieces += 1
+            if mapping.pieces == PIECES:
+                # The kernel does not join the pieces again.
+                mapping.kept = mapping.pieces = 0
+                mapping.kept_length = mapping.length
+            # In the file there is one more page before, the consumer's.
+            start = mmap(mapping.start + mapping.kept, mapping.kept_length, PROT_READ, MAP_SHARED | MAP_FIXED, self.fd,
+                         PAGE + mapping.kept)
+            if start == MAP_FAILED:
+                return
+            mapping.kept_length = 0
+        self.spare = mapping
+
+
+cdef Ring open_ring(object map):
+    """Map a ring buffer, given as Map, descriptor or what has a fileno()."""
+    cdef Ring ring = Ring.__new__(Ring)
+    cdef uapi.bpf_map_info info
+    cdef uapi.__u32 length = sizeof(info)
+    cdef void *start
+    cdef int fd, code
+    if isinstance(map, Map):
+        if (<Map>map).kind() != RINGBUF:
+            raise ValueError(f"{map} is a {map.type.name}, not a RINGBUF")
+        fd = (<Map>map).descriptor()
+    else:
+        fd = map if isinstance(map, int) else map.fileno()
+    ring.map = map
+    ring.fd = duplicate_fd(fd)
+    memset(&info, 0, sizeof(info))
+    code = bpf.bpf_obj_get_info_by_fd(ring.fd, &info, &length)
+    if code < 0:
+        fail(-code, "open ring buffer on", map)
+    if info.type != RINGBUF:
+        fail(_errno.EINVAL, "open ring buffer on", map)
+    ring.memory.size = info.max_entries
+    start = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, ring.fd, 0)
+    if start == MAP_FAILED:
+        fail(errno, "map the consumer position of", map)
+    ring.memory.consumer = <unsigned long *>start
+    ring.use(ring.new_mapping())
+    return ring

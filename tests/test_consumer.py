@@ -1,0 +1,245 @@
+"""The thread that drains ring buffers: order, back-pressure, its end, and the end of the interpreter."""
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import pylbpf
+import records
+from records import CAPACITY, NO_WAKEUP, NUMBER, emit
+
+pytestmark = pytest.mark.bpf
+
+
+@pytest.fixture
+def obj(bpf_object):
+    with records.loaded(bpf_object("records")) as obj:
+        yield obj
+
+
+@pytest.fixture
+def ring(obj):
+    with obj.ring_buffer("events", type=NUMBER) as ring:
+        yield ring
+
+
+def produce(obj, total, flags=0):
+    first = 0
+    while first < total:
+        first += emit(obj, min(500, total - first), first=first, flags=flags)
+
+
+def take(consumer, total, timeout=20.0):
+    arrays = []
+    while sum(map(len, arrays)) < total:
+        array = consumer.get(timeout)
+        assert array is not None
+        arrays.append(array)
+    return np.concatenate(arrays)["number"]
+
+
+def test_arrays_have_each_record_in_order(obj, ring):
+    with ring.start(block_records=100, blocks=4) as consumer:
+        producer = threading.Thread(target=produce, args=(obj, 50_000))
+        producer.start()
+        assert np.array_equal(take(consumer, 50_000), np.arange(50_000))
+        producer.join()
+        assert consumer.records == 50_000 and consumer.queued == 0 and consumer.get(0) is None
+        assert "running" in repr(consumer) and ring.stats().records == 50_000
+    assert not consumer.running and consumer.get() is None and list(consumer) == []
+
+
+def test_target_is_called_with_arrays_on_a_thread(obj, ring):
+    got, threads = [], set()
+
+    def target(array):
+        got.append(array)
+        threads.add(threading.current_thread())
+
+    with ring.start(target, block_records=64) as consumer:
+        produce(obj, 5000)
+        while consumer.records < 5000:
+            time.sleep(0.001)
+    assert sum(map(len, got)) == 5000
+    assert np.array_equal(np.concatenate(got)["number"], np.arange(sum(map(len, got))))
+    emit(obj, 1)
+    assert len(ring.read_batch(timeout=0)) == 1 and threading.main_thread() not in threads
+
+
+def test_what_is_queued_at_the_end_can_still_be_taken(obj, ring):
+    consumer = ring.start(block_records=10, blocks=100)
+    emit(obj, 300)
+    while consumer.records < 300:
+        time.sleep(0.001)
+    consumer.stop()
+    consumer.stop()
+    assert sum(map(len, consumer)) == 300
+
+
+def test_policy_wait_leaves_records_in_the_ring(obj, ring):
+    with ring.start(block_records=10, blocks=2) as consumer:
+        emit(obj, 100)
+        while consumer.queued < 20:
+            time.sleep(0.001)
+        time.sleep(0.02)
+        assert consumer.queued == 20 and ring.stats().waiting == 80 * 16
+        assert np.array_equal(take(consumer, 100), np.arange(100))
+
+
+def test_policy_overwrite_keeps_the_newest(obj, ring):
+    with ring.start(block_records=10, blocks=3, policy="overwrite") as consumer:
+        produce(obj, 1000)
+        while consumer.records < 1000:
+            time.sleep(0.001)
+        time.sleep(0.01)
+        left = take(consumer, consumer.queued)
+        assert left[-1] == 999 and consumer.overwritten + len(left) == 1000 and len(left) <= 30
+
+
+def test_records_without_wakeup_are_found(obj, ring):
+    with ring.start() as consumer:
+        for _ in range(3):
+            emit(obj, 5, flags=NO_WAKEUP)
+            assert len(take(consumer, 5)) == 5
+            time.sleep(0.01)
+
+
+def test_records_of_another_size_are_counted(obj, ring):
+    with ring.start() as consumer:
+        emit(obj, 3)
+        emit(obj, 2, size=9)
+        emit(obj, 2, first=3)
+        assert take(consumer, 5).tolist() == list(range(5)) and consumer.misfits == 2
+
+
+def test_exception_of_the_target_ends_it_and_comes_out_of_stop(obj, ring):
+    def target(array):
+        raise ZeroDivisionError("target")
+
+    consumer = ring.start(target)
+    emit(obj, 3)
+    while consumer.running:
+        time.sleep(0.001)
+    with pytest.raises(ZeroDivisionError, match="target"):
+        consumer.stop()
+    consumer.stop()
+    emit(obj, 3)
+    assert len(ring.read_batch(timeout=0)) == 3
+
+
+def test_target_may_stop_its_consumer(obj, ring):
+    started = threading.Event()
+
+    def target(array):
+        started.wait(10)
+        consumer.stop()
+
+    consumer = ring.start(target)
+    started.set()
+    emit(obj, 3)
+    while consumer.running:
+        time.sleep(0.001)
+    consumer.stop()
+
+
+def test_nobody_else_reads_meanwhile(obj, ring):
+    with ring.start() as consumer:
+        for use in (ring.consume, lambda: ring.read_batch(timeout=0), lambda: next(iter(ring)), ring.start,
+                    ring.borrow().__enter__, lambda: ring.add(obj.maps["others"], type=NUMBER)):
+            with pytest.raises(pylbpf.StateError, match="a consumer is reading it"):
+                use()
+        assert consumer.running
+    with ring.start():
+        pass
+
+
+@pytest.mark.parametrize("what", ["ring", "object"])
+def test_closing_ends_it(bpf_object, what):
+    obj = records.loaded(bpf_object("records"))
+    ring = obj.ring_buffer("events", type=NUMBER)
+    consumer = ring.start()
+    waiter = threading.Thread(target=list, args=(consumer,))
+    waiter.start()
+    (ring if what == "ring" else obj).close()
+    waiter.join(10)
+    assert not waiter.is_alive() and not consumer.running and ring.closed
+    consumer.stop()
+    obj.close()
+
+
+def test_dropped_it_ends(obj):
+    ring = obj.ring_buffer("events", type=NUMBER)
+    threads = len(os.listdir("/proc/self/task"))
+    consumer = ring.start()
+    assert len(os.listdir("/proc/self/task")) == threads + 1
+    del consumer
+    gc.collect()
+    assert len(os.listdir("/proc/self/task")) == threads
+    emit(obj, 1)
+    assert len(ring.read_batch(timeout=0)) == 1
+    ring.close()
+
+
+def test_arrays_outlive_it(obj, ring):
+    with ring.start(block_records=1000) as consumer:
+        emit(obj, 1000)
+        array = take(consumer, 1000)
+    del consumer
+    gc.collect()
+    assert array.tolist() == list(range(1000))
+
+
+def test_forked_child_has_nothing_to_do_with_it(obj, ring):
+    with ring.start() as consumer:
+        child = os.fork()
+        if not child:
+            try:
+                assert not consumer.running and consumer.get(0.1) is None and consumer.queued == 0
+                consumer.stop()
+                ring.close()
+                del consumer
+                gc.collect()
+                os._exit(0)
+            except BaseException:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        emit(obj, 10)
+        assert len(take(consumer, 10)) == 10
+
+
+@pytest.mark.parametrize("target", ["None", "print", "lambda array: time.sleep(30)"])
+def test_interpreter_exits_with_a_running_consumer(bpf_object, target):
+    code = textwrap.dedent(f"""
+        import sys, time, numpy, pylbpf, records
+        obj = records.loaded(sys.argv[1])
+        ring = obj.ring_buffer("events", type=records.NUMBER)
+        consumer = ring.start({target})
+        records.emit(obj, 10)
+        time.sleep(0.05)
+        records.emit(obj, 10)
+    """)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run([sys.executable, "-X", "dev", "-c", code, str(bpf_object("records"))], env=environment,
+                            capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0 and result.stderr == ""
+
+
+def test_what_it_cannot_be_started_with(obj, ring):
+    for options, error in (
+        (dict(block_records=0), ValueError), (dict(blocks=0), ValueError), (dict(blocks="3"), TypeError),
+        (dict(policy="drop"), ValueError), (dict(target=3), TypeError), (dict(block_records=1 << 40), ValueError),
+    ):
+        with pytest.raises(error):
+            ring.start(**options)
+    with obj.ring_buffer("others") as untyped:
+        with pytest.raises(TypeError, match="one type"):
+            untyped.start()
+    assert len(ring.read_batch(timeout=0)) == 0 and CAPACITY
