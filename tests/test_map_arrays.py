@@ -54,6 +54,25 @@ def test_a_map_comes_whole(type):
         assert map.lookup(keys[:1]) == values[:1].tobytes()
 
 
+def test_a_map_as_a_dict(bpf_object):
+    with new() as map:
+        assert map.to_dict() == {}
+        map.update_many([1, 2], [3, 1 << 63])
+        assert map.to_dict() == {1: 3, 2: 1 << 63} and {type(key) for key in map.to_dict()} == {int}
+    with new(MapType.PERCPU_HASH) as map:
+        map.update_many([7], np.arange(CPUS, dtype="u8").reshape(1, CPUS))
+        assert map.to_dict() == {7: list(range(CPUS))}
+    with new(MapType.LPM_TRIE, key=8, value=4, flags=MapFlags.NO_PREALLOC) as map:
+        assert map.to_dict() == {}
+        key = (8).to_bytes(4, sys.byteorder) + b"\x0a\0\0\0"
+        map.update(key, bytes(4))
+        assert map.to_dict() == {key: 0}
+    with pylbpf.open(bpf_object("maps")) as obj:
+        obj.load()
+        obj.maps["hash"].update_many([4], [(8, 1, b"eight")])
+        assert obj.maps["hash"].to_dict()[4]["name"] == b"eight"
+
+
 def test_arrays_come_in_order_of_their_index():
     for flags in (0, MapFlags.MMAPABLE):
         for size, dtype in ((8, "u8"), (4, "u4"), (1, "u1"), (16, "V16"), (12, "V12")):

@@ -22,6 +22,15 @@ cdef class Arrays(Elements):
         from . import maparrays
         return maparrays.to_numpy(self, flags=flags)
 
+    def to_dict(self):
+        """Return all elements as a new dict, read at once as to_numpy() does.
+
+        Keys and values are Python's numbers, or bytes; structs are numpy's records as values, and bytes as keys. Per CPU
+        a value is a list, or an array of records. Source: bpf_map_lookup_batch().
+        """
+        from . import maparrays
+        return maparrays.to_dict(self)
+
     def items_array(self, out=None, *, flags=0):
         """Read all elements into ``out``, a pair of arrays of the caller's, and return the parts of them that were filled.
 

@@ -148,6 +148,8 @@ def from_python(given, base, what, map):
                 raise ValueError(f"{what} of {map} have {base.itemsize} bytes: {item!r} has {len(item)}")
         return np.frombuffer(b"".join(items), base)
     array = np.asarray(given)
+    if base.kind in "iu" and array.dtype.kind == "f":      # what numpy makes of 3 and 1 << 63
+        return np.asarray(given, object)
     return np.char.encode(array, "utf-8") if array.dtype.kind == "U" and base.kind == "S" else array
 
 
@@ -182,6 +184,15 @@ def to_numpy(map, *, flags=0):
     layout = Layout(map)
     layout.batch.read(flags=flags)
     return layout.keys(), layout.values()
+
+
+def to_dict(map):
+    keys, values = to_numpy(map)
+    if len(keys) == 0:
+        return {}
+    if keys.dtype.names is not None or keys.ndim > 1:
+        keys = np.ascontiguousarray(keys).reshape(-1).view(f"V{keys.nbytes // len(keys)}")
+    return dict(zip(keys.tolist(), list(values) if values.dtype.names is not None else values.tolist()))
 
 
 def items_array(map, out=None, *, flags=0):
