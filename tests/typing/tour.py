@@ -115,7 +115,7 @@ def everything(source: Union[str, Path, bytes, bytearray, memoryview], map_fd: i
         with settings.view() as memory:
             size: int = memory.nbytes
         with pylbpf.Map.create(MapType.HASH, key="u4", value="u8", max_entries=10, name="table") as table:
-            number: int = table.info().id
+            names.append(str(table.info().id))
             table.typed(value=bytes).raw.pop(b"key ", None)
         for key, found in settings.items():
             print(key + found, names, pairs, numbers, lines, one, some, left_out, value)
