@@ -231,6 +231,38 @@ int floor_map(int fd, uint64_t n, struct map_times *times)
 	return 0;
 }
 
+/* Look up n keys of 8 bytes, with values of any size. */
+int floor_values(int fd, uint64_t n, ns *took)
+{
+	char value[256];
+	uint64_t key;
+	int error = 0;
+	ns start = now();
+
+	for (key = 0; key < n && !error; key++)
+		error = bpf_map_lookup_elem(fd, &key, value);
+	*took = now() - start;
+	return error;
+}
+
+/* From key to key through a map of keys and values of 8 bytes. */
+int floor_walk(int fd, ns *took, long *count)
+{
+	uint64_t key, value, *last = NULL;
+	int error;
+	ns start = now();
+
+	while (!(error = bpf_map_get_next_key(fd, last, &key))) {
+		error = bpf_map_lookup_elem(fd, &key, &value);
+		if (error)
+			return error;
+		last = &key;
+		++*count;
+	}
+	*took = now() - start;
+	return error == -ENOENT ? 0 : error;
+}
+
 /* Ring buffers */
 
 int floor_run(int program_fd, int times)

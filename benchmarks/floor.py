@@ -63,6 +63,8 @@ class Floor:
             ("handlers", c_char_p, c_char_p, c_int, c_int, POINTER(Phases), POINTER(Effects)),
             ("insns", c_void_p, c_long, POINTER(c_int64), POINTER(c_long)),
             ("map", c_int, c_uint64, POINTER(MapTimes)),
+            ("values", c_int, c_uint64, POINTER(c_int64)),
+            ("walk", c_int, POINTER(c_int64), POINTER(c_long)),
             ("run", c_int, c_int),
             ("drain", c_int, c_void_p, c_int, POINTER(c_int64), POINTER(Drained)),
             ("consume", c_int, c_void_p, c_int64, POINTER(Drained)),
@@ -128,6 +130,17 @@ class Floor:
         self.library.floor_map(fd, n, byref(times))
         assert times.sum == n * (n + 1) // 2
         return {"update": times.update, "lookup": times.lookup, "delete": times.delete}
+
+    def values(self, fd: int, n: int) -> dict[str, int]:
+        took = c_int64()
+        self.library.floor_values(fd, n, byref(took))
+        return {"lookup": took.value}
+
+    def walk(self, fd: int, n: int) -> dict[str, int]:
+        took, count = c_int64(), c_long()
+        self.library.floor_walk(fd, byref(took), byref(count))
+        assert count.value == n
+        return {"walk": took.value}
 
     def drain(self, map_fd: int, records: int, size: int, *, copy: Any = None, total: Any = None) -> int:
         """Count the records, copy them, or sum up their first field."""

@@ -1,6 +1,6 @@
-"""What does one element of a map cost, read and written as bytes?
+"""What does one element of a map cost, read and written as bytes, as numbers, as a struct, and in a dict?
 
-A hash map with keys and values of 8 bytes. The loop over the keys and the list of results belong to the times of pylbpf
+A hash map with keys and values of 8 bytes, and one with a struct of 32 bytes. The loop over the keys and the list of results belong to the times of pylbpf
 and ctypes; the C floor counts up and sums. All values are compared afterwards, and the map must be empty at the end.
 """
 from time import thread_time_ns as now
@@ -21,7 +21,21 @@ struct {
 	__type(key, __u64);
 	__type(value, __u64);
 } numbers SEC(".maps");
+struct value { __u64 count; __u32 flags; char name[20]; };
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, struct value);
+} structs SEC(".maps");
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__type(key, __u64);
+	__type(value, __u64);
+} many SEC(".maps");
 """
+MANY = 100_000
 
 
 def elements(map, keys, values):
@@ -43,6 +57,66 @@ def elements(map, keys, values):
     return times
 
 
+def typed(map):
+    times = {}
+    start = now()
+    for key in range(N):
+        map[key] = key
+    times["update"] = now() - start
+    start = now()
+    for key in range(N):
+        map[key]
+    times["lookup"] = now() - start
+    assert map[N - 1] == N - 1
+    start = now()
+    for key in range(N):
+        del map[key]
+    times["delete"] = now() - start
+    assert not map
+    return times
+
+
+def lookups(map):
+    start = now()
+    for key in range(N):
+        map[key]
+    took = now() - start
+    assert map[7]["count"] == 7
+    return {"lookup": took}
+
+
+def as_dict(map, count):
+    start = now()
+    found = dict(map.items())
+    took = now() - start
+    assert len(found) == count and found[count - 1] == count - 1
+    return {"walk": took}
+
+
+def test_structs(race, floor, bpf):
+    with pylbpf.open(objects.build(SOURCE, "hash")) as obj:
+        obj.load()
+        structs = obj.maps["structs"]
+        for key in range(N):
+            structs[key] = (key, 1, "name")
+        race(
+            {"C": lambda: floor.values(structs.fd, N), "pylbpf": lambda: lookups(structs)},
+            [Row("lookup", ["lookup"], N, ratios={"pylbpf": 1.3})],
+        )
+
+
+def test_dict(race, floor, bpf):
+    with pylbpf.open(objects.build(SOURCE, "hash")) as obj:
+        obj.load()
+        many = obj.maps["many"]
+        for key in range(MANY):
+            many[key] = key
+        race(
+            {"C": lambda: floor.walk(many.fd, MANY), "pylbpf": lambda: as_dict(many, MANY)},
+            [Row("walk", ["walk"], MANY, ratios={"pylbpf": 1.4})],
+        )
+
+
 def test_map(race, floor, bpf):
     keys = [i.to_bytes(8, "little") for i in range(N)]
     values = [(i + 1).to_bytes(8, "little") for i in range(N)]
@@ -54,8 +128,9 @@ def test_map(race, floor, bpf):
             {
                 "C": lambda: floor.map(numbers.fd, N),
                 "pylbpf": lambda: elements(numbers, keys, values),
+                "pylbpf, numbers": lambda: typed(numbers),
                 "ctypes": lambda: peer_ctypes.map_elements(numbers.fd, keys, values),
                 **peer_others.map_elements(path, "numbers", N),
             },
-            [Row(name, [name], N) for name in ("lookup", "update", "delete")],
+            [Row(name, [name], N, ratios={"pylbpf, numbers": 1.15}) for name in ("lookup", "update", "delete")],
         )

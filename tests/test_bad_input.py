@@ -287,6 +287,7 @@ METHODS = [
     ("program", "attach_cgroup", 1), ("map", "lookup", 1), ("map", "lookup_and_delete", 1), ("map", "update", 2),
     ("map", "delete", 1), ("map", "next_key", 1), ("map", "reuse_fd", 1), ("map", "pin", 1), ("map", "unpin", 1),
     ("map", "create", 1), ("map", "open_pinned", 1), ("map", "from_id", 1), ("map", "from_fd", 1),
+    ("map", "get", 1), ("map", "set", 2), ("map", "pop", 1), ("map", "setdefault", 2), ("map", "set_inner", 1),
     ("obj", "ring_buffer", 2), ("link", "pin", 1), ("btf", "find", 1), ("btf", "name", 1), ("btf", "kind", 1),
     ("btf", "size", 1), ("btf", "string", 1), ("ring", "poll", 1), ("ring", "consume", 1), ("ring", "add", 2),
     ("ring", "records", 1), ("ring", "read_batch", 1), ("ring", "borrow", 1), ("ring", "start", 1),
@@ -377,6 +378,7 @@ def test_every_method_of_the_main_classes_was_tried():
         "attach", "close", "load", "prepare", "reopen", "destroy", "detach", "disconnect", "unpin", "fileno", "keys",
         "items", "unload", "clone", "disassemble", "tobytes", "attach_trace", "attach_lsm", "attach_iter",
         "attach_struct_ops", "view_insns", "open", "detach_fds", "freeze", "stats", "read_batch_async",
+        "typed", "view", "info", "fdinfo", "values", "popitem", "clear",
     }
     for owner, cls in (("program", pylbpf.Program), ("map", pylbpf.Map), ("link", pylbpf.Link), ("obj", pylbpf.Object),
                        ("btf", pylbpf.Btf), ("ring", pylbpf.RingBuffer)):

@@ -115,7 +115,7 @@ def test_every_public_method_has_a_docstring(cls):
 OWN = {
     "Object": {"state", "closed", "programs", "maps", "links", "reopen", "ring_buffer", "user_ring_buffer"},
     "Program": {"object", "log", "fileno", "handler", "insn_count", "insns", "view_insns", "disassemble", "attach"},
-    "Map": {"fileno", "keys", "items", "close", "closed"},
+    "Map": {"fileno", "close", "closed", "popitem"},
     "Link": {"close", "closed", "fileno", "name", "program"},
     "RingBuffer": {"closed", "close", "records", "stats", "start", "read_batch_async"},
     "UserRingBuffer": {"closed"},

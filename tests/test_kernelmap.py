@@ -28,7 +28,7 @@ def test_a_map_is_made_without_an_object():
         assert map.name == "made_by_a_test_of_ours" and map.flags == MapFlags.NO_PREALLOC and not map.is_internal
         assert str(map) == "map 'made_by_a_test_of_ours'" and "HASH, key 4, value 8, 10 entries" in repr(map)
         map.update(b"abcd", b"12345678")
-        assert map.lookup(b"abcd") == b"12345678" and list(map.keys()) == [b"abcd"]
+        assert map.lookup(b"abcd") == b"12345678" and list(map.raw) == [b"abcd"]
     assert map.closed and repr(map) == "<Map: closed>"
 
 

@@ -1,4 +1,4 @@
-"""Maps: their definition before load, their elements as bytes afterwards, and pins."""
+"""Maps of an object: their definition before load, their elements as bytes afterwards, and pins."""
 from __future__ import annotations
 
 import contextlib
@@ -136,7 +136,7 @@ def test_elements_come_and_go(maps, name):
     assert map.lookup(key) == one
     map.update(bytearray(key), memoryview(two), flags=UpdateFlags.EXIST)
     assert map.lookup(memoryview(key)) == two
-    assert list(map.keys()) == [key] and list(map.items()) == [(key, two)]
+    assert list(map.raw.keys()) == [key] and list(map.raw.items()) == [(key, two)]
     map.delete(key)
     assert map.lookup(key) is None
     with pytest.raises(KeyError):
@@ -158,7 +158,7 @@ def test_array_elements_are_there_from_the_start(maps):
     map = maps["array"]
     assert map.lookup(u32(9)) == bytes(32)
     assert map.lookup(u32(10)) is None
-    assert list(map.keys()) == [u32(at) for at in range(10)]
+    assert list(map.raw) == [u32(at) for at in range(10)] and list(map) == list(range(10))
     with pytest.raises(pylbpf.BpfError):
         map.delete(u32(0))
     with pytest.raises(pylbpf.BpfError):
@@ -260,7 +260,7 @@ def test_keys_can_be_deleted_while_walking(maps):
     map = maps["hash"]
     for at in range(50):
         map.update(u32(at), bytes(32))
-    for key in map.keys():
+    for key in map.raw.keys():
         with contextlib.suppress(KeyError):
             map.delete(key)
     assert map.next_key() is None
@@ -271,7 +271,7 @@ def test_c52_walking_ends_though_somebody_adds_and_deletes(maps):
     for at in range(20):
         map.update(u32(at), bytes(32))
     count = 0
-    for key in map.keys():
+    for key in map.raw:
         count += 1
         with contextlib.suppress(KeyError):
             map.delete(key)
@@ -294,7 +294,7 @@ def test_programs_go_into_a_prog_array(obj, maps):
 def test_maps_go_into_a_map_of_maps(maps):
     map = maps["hash_of_maps"]
     map.update(u32(7), u32(maps["inner"].fd))
-    assert map.lookup(u32(7)) is not None and list(map.keys()) == [u32(7)]
+    assert map.lookup(u32(7)) is not None and list(map) == [u32(7)]
     map.delete(u32(7))
 
 

@@ -53,7 +53,7 @@ _LATER = {
                      "UpdateFlags", "AttachFlags", "XdpFlags", "ProbeAttachMode", "IterOrder"), "enums"),
     "load_many": "batch", "LoadReport": "report", "LoadResult": "report", "trimmed_btf": "corebtf",
     "attach_many": "attachmany", "detach_many": "linkset", "LinkSet": "linkset", "expedited": "expedite",
-    "Descriptors": "descriptors",
+    "Descriptors": "descriptors", "MapView": "memory", "Queue": "maptypes", "BloomFilter": "maptypes",
     "Member": "btf", "bit_field": "bitfields", "set_bit_field": "bitfields",
     "RingBuffer": "ringbuf", "Record": "record", "RecordError": "record", "RecordBatch": "recordbatch", "Lease": "lease",
     "NativeCallback": "delivery", "Consumer": "consumer", "RingStats": "ringstats", "RingState": "ringstats",
@@ -67,7 +67,7 @@ _LATER = {
 __all__ = [
     "open", "Object", "State", "Descriptors",
     "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "TestRun", "ProgramInfo",
-    "Map", "MapInfo",
+    "Map", "MapView", "MapInfo", "Queue", "BloomFilter",
     "Btf", "Member", "bit_field", "set_bit_field", "BtfInfo",
     "Link", "LinkSet", "LinkInfo",
     "query", "features", "stats_enabled", "xdp", "TcHook", "TcFilter",

@@ -61,6 +61,9 @@ from .linkset import detach_many as detach_many
 from .loadopts import LoadOpts as LoadOpts
 from .log import set_print as set_print
 from .map import Map as Map
+from .maptypes import BloomFilter as BloomFilter
+from .maptypes import Queue as Queue
+from .memory import MapView as MapView
 from .report import LoadReport as LoadReport
 from .report import LoadResult as LoadResult
 from .definition import possible_cpus as possible_cpus
@@ -93,7 +96,7 @@ from .verify.report import VerifyResult as VerifyResult
 __all__ = [
     "open", "Object", "State", "Descriptors",
     "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "TestRun", "ProgramInfo",
-    "Map", "MapInfo",
+    "Map", "MapView", "MapInfo", "Queue", "BloomFilter",
     "Btf", "Member", "bit_field", "set_bit_field", "BtfInfo",
     "Link", "LinkSet", "LinkInfo",
     "query", "features", "stats_enabled", "xdp", "TcHook", "TcFilter",

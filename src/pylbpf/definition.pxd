@@ -17,9 +17,11 @@ cdef class Definition:
     cdef int duplicate(self) except -1
     cdef int kind(self) except -1               # enum bpf_map_type
     cdef Py_ssize_t key_bytes(self) except -1
+    cdef Py_ssize_t part_bytes(self) except -1  # of a value, on one CPU
     # What is read and written at once: of per-CPU maps the values of all possible CPUs.
     cdef Py_ssize_t value_bytes(self) except -1
     cdef Py_ssize_t entries(self) except -1
+    cdef unsigned int flag_bits(self) except? 0xffffffff
     cdef bint change(self, str what) except -1
     cdef int done(self, bint locked, int code, str what) except -1
 

@@ -93,13 +93,14 @@ cdef class Definition:
             return self.kernel.info.key_size
         return libbpf.bpf_map__key_size(self.live())
 
-    cdef Py_ssize_t value_bytes(self) except -1:
-        cdef Py_ssize_t size
+    cdef Py_ssize_t part_bytes(self) except -1:
         if self.ptr == NULL:
             self.kernel.live()
-            size = self.kernel.info.value_size
-        else:
-            size = libbpf.bpf_map__value_size(self.live())
+            return self.kernel.info.value_size
+        return libbpf.bpf_map__value_size(self.live())
+
+    cdef Py_ssize_t value_bytes(self) except -1:
+        cdef Py_ssize_t size = self.part_bytes()
         return (size + 7) // 8 * 8 * possible_cpus() if per_cpu(self.kind()) else size
 
     cdef Py_ssize_t entries(self) except -1:
@@ -107,6 +108,12 @@ cdef class Definition:
             self.kernel.live()
             return self.kernel.info.max_entries
         return libbpf.bpf_map__max_entries(self.live())
+
+    cdef unsigned int flag_bits(self) except? 0xffffffff:
+        if self.ptr == NULL:
+            self.kernel.live()
+            return self.kernel.info.map_flags
+        return libbpf.bpf_map__map_flags(self.live())
 
     cdef bint change(self, str what) except -1:
         """Take the lock for a setter; true if done() is to release it."""
@@ -168,10 +175,7 @@ cdef class Definition:
 
         BufferError while views of the object are in use. Source: bpf_map__value_size(), bpf_map__set_value_size().
         """
-        if self.ptr == NULL:
-            self.kernel.live()
-            return self.kernel.info.value_size
-        return libbpf.bpf_map__value_size(self.live())
+        return self.part_bytes()
 
     @value_size.setter
     def value_size(self, value):
@@ -204,10 +208,7 @@ cdef class Definition:
     def flags(self):
         """MapFlags. Source: bpf_map__map_flags()."""
         from .enums import MapFlags
-        if self.ptr == NULL:
-            self.kernel.live()
-            return MapFlags(self.kernel.info.map_flags)
-        return MapFlags(libbpf.bpf_map__map_flags(self.live()))
+        return MapFlags(self.flag_bits())
 
     @flags.setter
     def flags(self, value):

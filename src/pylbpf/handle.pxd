@@ -102,6 +102,7 @@ cdef class Handle:
     cdef libbpf.bpf_program *attaching  # whose attach callback runs now, or NULL
     cdef bint verbose               # some program wants its verifier log of success
     cdef list kept                  # what a callback pointed libbpf to, until the load ends
+    cdef list inner                 # maps whose descriptors libbpf borrows, until the object is closed
     cdef int preparing              # how many prepare_load callbacks run now
     cdef list made                  # links made by the attach callback that runs now, or None
     cdef object types               # what was made of its BTF: dtypes and the like

@@ -6,6 +6,9 @@ cdef class KernelMap:
     cdef unsigned int generation    # of forks, see Handle
     cdef uapi.bpf_map_info info     # what does not change as long as the map exists
     cdef object name                # as given, else of the kernel, cut to 15 characters
+    cdef object types               # its Btf, when it was asked for
+    cdef object arena               # weak reference to the view of an arena, of which there can be one,
+    cdef size_t arena_at            # and where it is or was
     cdef object pin_path            # where we know it to be pinned
 
     cdef int live(self) except -1
@@ -20,3 +23,5 @@ cdef KernelMap duplicated_map(object fd)
 cdef KernelMap pinned_map(object path, unsigned int file_flags)
 cdef KernelMap numbered_map(unsigned int id)
 cdef int read_info(int fd, uapi.bpf_map_info *info) except -1
+# A descriptor of BTF with the types that local storage asks for.
+cdef int storage_types(unsigned int value_size, unsigned int *key, unsigned int *value) except -1

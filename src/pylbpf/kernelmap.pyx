@@ -3,11 +3,13 @@ import errno as _errno
 import re as _re
 
 cimport cython
+from libc.errno cimport ENOMEM
 from libc.string cimport memset
 from posix.unistd cimport close as close_fd
 
 from .attach cimport duplicate_fd
 from .c cimport bpf, libbpf, uapi
+from .c cimport btf as c_btf
 from .call cimport Call, enter, note_missing
 from .errors cimport fail, finish
 from .handle cimport fork_generation
@@ -124,3 +126,22 @@ cdef KernelMap numbered_map(unsigned int id):
     if fd < 0:
         fail(-fd, "open map of id", id)
     return own_map(fd, None)
+
+
+cdef int storage_types(unsigned int value_size, unsigned int *key, unsigned int *value) except -1:
+    cdef c_btf.btf *types = c_btf.btf__new_empty()
+    cdef const void *data
+    cdef unsigned int size = 0
+    cdef int byte, fd = -ENOMEM
+    if types == NULL:
+        raise MemoryError()
+    key[0] = c_btf.btf__add_int(types, b"int", 4, uapi.BTF_INT_SIGNED)
+    byte = c_btf.btf__add_int(types, b"unsigned char", 1, 0)
+    value[0] = c_btf.btf__add_array(types, key[0], byte, value_size)
+    data = c_btf.btf__raw_data(types, &size)
+    if data != NULL:
+        fd = bpf.bpf_btf_load(data, size, NULL)
+    c_btf.btf__free(types)
+    if fd < 0:
+        fail(-fd, "load types of", "a map")
+    return fd

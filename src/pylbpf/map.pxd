@@ -1,10 +1,11 @@
 from .c cimport libbpf
-from .arrays cimport Arrays
+from .mapping cimport Mapping
 from .handle cimport Handle
 from .kernelmap cimport KernelMap
 
 
-cdef class Map(Arrays):
+cdef class Map(Mapping):
+    cdef Map another(self)
     cdef int pin_or_unpin(self, object path, bint pin) except -1
     cdef int pin_or_unpin_lone(self, object path, bint pin) except -1
 

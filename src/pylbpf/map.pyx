@@ -4,33 +4,49 @@ import os as _os
 from cpython.object cimport PyObject
 from libc.errno cimport errno
 from libc.string cimport memset
-from posix.unistd cimport unlink
+from posix.unistd cimport close as close_fd, unlink
 
 from .c cimport bpf, libbpf
 from .call cimport Call, enter, note_missing
-from .definition cimport Definition
-from .arrays cimport Arrays
+from .codec cimport Codec, codec_of, raw_codec, size_of
 from .errors cimport fail, finish
 from .handle cimport CLOSED, Handle
-from .kernelmap cimport KernelMap, create_map, duplicated_map, numbered_map, pinned_map
+from .info cimport map_info
+from .kernelmap cimport KernelMap, create_map, duplicated_map, numbered_map, pinned_map, storage_types
+from .mapping cimport Mapping
+from .memory cimport map_memory, view_initial
 from .link cimport Link, STRUCT_OPS_LINK, make_link
 from .paths cimport is_of_kind, number_of, path_bytes
 
 libbpf.pylbpf_on_missing = note_missing
 
 cdef enum:
-    NUMA_NODE = 1 << 2      # flags of BPF_MAP_CREATE
+    NO_PREALLOC = 1 << 0    # flags of BPF_MAP_CREATE
+    NUMA_NODE = 1 << 2
     TOKEN_FD = 1 << 16
+    # enum bpf_map_type
+    QUEUE = 22
+    STACK = 23
+    SK_STORAGE = 24
+    INODE_STORAGE = 28
+    TASK_STORAGE = 29
+    BLOOM_FILTER = 30
+    CGRP_STORAGE = 32
 
 
-cdef class Map(Arrays):
+cdef class Map(Mapping):
     """One map, of an object or by itself.
 
     A map of an object keeps the object alive, and two of the same map are equal. Before the object is prepared or loaded
-    its definition can be set; afterwards its elements are read and written, here as bytes: keys of ``key_size`` bytes,
-    values of ``value_size``, for per-CPU maps ``value_size`` rounded up to 8 for each of possible_cpus(). What has the
-    wrong size is a ValueError before the kernel sees anything. Setters raise StateError once the map exists, elements
-    before it does.
+    its definition can be set; afterwards it is a mutable mapping, see MutableMapping of collections.abc, of keys and
+    values by their types in BTF: int, bool, float, str for char arrays, numpy scalars for structs, which also take dicts,
+    tuples and ctypes structures. Without types they are bytes. Bytes of the right size are taken for anything, and of
+    1, 2, 4 or 8 bytes ints, too. Values of a per-CPU map are lists, one for each of possible_cpus(). ``raw`` is the same in
+    bytes. What has the wrong size or type is a ValueError or TypeError before the kernel sees anything. Setters raise
+    StateError once the map exists, elements before it does.
+
+    The methods that are named as libbpf's functions, lookup() and its kin, are in bytes: keys of ``key_size``, values
+    of ``value_size``, for per-CPU maps rounded up to 8 for each of possible_cpus().
 
     create(), open_pinned(), from_id() and from_fd() give maps by themselves: they exist, and own a descriptor that
     close(), leaving a ``with`` block or losing the last reference closes. The kernel frees a map when nothing uses it.
@@ -41,23 +57,27 @@ cdef class Map(Arrays):
 
     def __repr__(self):
         if not self.usable():
-            return "<Map: closed>"
-        return (f"<Map: {self.name}, {self.type.name}, key {self.key_size}, value {self.value_size}, "
+            return f"<{type(self).__name__}: closed>"
+        return (f"<{type(self).__name__}: {self.name}, {self.type.name}, key {self.key_size}, value {self.value_size}, "
                 f"{self.max_entries} entries>")
 
     @staticmethod
-    def create(type, *, key_size=0, value_size=0, max_entries=0, name="", flags=0, map_extra=0, numa_node=None, ifindex=0,
+    def create(type, *, key=None, value=None, key_size=0, value_size=0, max_entries=0, name="", flags=0, map_extra=0, numa_node=None, ifindex=0,
                inner=None, token_fd=None):
         """Make a map by itself, and return it.
 
-        ``type`` is a MapType; sizes are in bytes, of a value for one CPU. ``name``: letters, digits, _ and . only; the
+        ``type`` is a MapType. ``key`` and ``value`` say what elements are, as for typed(), and so their sizes: "u4", or what
+        numpy.dtype() takes; or give sizes in bytes, of a value for one CPU, and with them ``int``, ``str`` or ``bytes``. ``name``: letters, digits, _ and . only; the
         kernel keeps 15 characters. ``flags``: MapFlags. ``inner``: of a map of maps, a Map that those in it will be like.
         ``numa_node`` and ``token_fd`` set their flags. Raises BpfError. Source: bpf_map_create().
         """
         cdef bpf.bpf_map_create_opts opts
         cdef unsigned int number = number_of(type, "type")
-        cdef unsigned int key_bytes = number_of(key_size, "key_size")
-        cdef unsigned int value_bytes = number_of(value_size, "value_size")
+        cdef unsigned int key_bytes = number_of(key_size, "key_size") or (0 if key is None else size_of(key, "a key"))
+        cdef unsigned int value_bytes = number_of(value_size, "value_size") or (
+            0 if value is None else size_of(value, "a value"))
+        cdef Map made
+        cdef int types = -1
         cdef unsigned int entries = number_of(max_entries, "max_entries")
         memset(&opts, 0, sizeof(opts))
         opts.sz = sizeof(opts)
@@ -73,7 +93,16 @@ cdef class Map(Arrays):
         if inner is not None:
             # Last, for it may run code of the user's.
             opts.inner_map_fd = (<Map>inner).descriptor() if isinstance(inner, Map) else inner.fileno()
-        return make_lone_map(create_map(number, name, key_bytes, value_bytes, entries, &opts))
+        try:
+            if number in (SK_STORAGE, INODE_STORAGE, TASK_STORAGE, CGRP_STORAGE):
+                key_bytes = 4
+                opts.map_flags |= NO_PREALLOC
+                types = opts.btf_fd = storage_types(value_bytes, &opts.btf_key_type_id, &opts.btf_value_type_id)
+            made = make_lone_map(create_map(number, name, key_bytes, value_bytes, entries, &opts))
+        finally:
+            if types >= 0:
+                close_fd(types)
+        return made if key is None and value is None else made.typed(key=key, value=value)
 
     @staticmethod
     def open_pinned(path, *, flags=0):
@@ -92,6 +121,41 @@ cdef class Map(Arrays):
         Source: bpf_map_get_info_by_fd().
         """
         return make_lone_map(duplicated_map(fd))
+
+    cdef Map another(self):
+        """A wrapper of the same map."""
+        cdef Map made = type(self).__new__(type(self))
+        made.handle, made.ptr, made.kernel = self.handle, self.ptr, self.kernel
+        return made
+
+    def typed(self, *, key=None, value=None):
+        """Return the same map with other types of keys or values, of which None is left as it is.
+
+        ``bytes``, ``str`` (text up to a NUL), ``int`` (unsigned, of 1, 2, 4 or 8 bytes), "u4" and the like, or what
+        numpy.dtype() takes, a ctypes structure among it; of the same size as the map's, of a per-CPU map one CPU's.
+        StateError before the map exists. Source: bpf_map_lookup_elem(), bpf_map_update_elem().
+        """
+        cdef Map made = self.another()
+        made.ready()
+        if key is not None:
+            made.key_codec = codec_of(key, self.key_bytes(), f"a key of {self}")
+        if value is not None:
+            made.value_codec = codec_of(value, self.part_bytes(), f"a value of {self}")
+        return made
+
+    @property
+    def raw(self):
+        """The same map with keys and values as bytes, of per-CPU maps the values of all possible CPUs at once.
+
+        Source: bpf_map_lookup_elem(), bpf_map_update_elem().
+        """
+        cdef Map made = self.another()
+        made.ready()
+        if made.key_codec is not None:
+            made.key_codec = raw_codec(self.key_bytes(), f"a key of {self}")
+        made.parts = 0
+        made.value_codec = raw_codec(made.value_room, f"a value of {self}")
+        return made
 
     def __enter__(self):
         if self.ptr != NULL:
@@ -202,6 +266,45 @@ cdef class Map(Arrays):
             self.kernel.pin_path = text if pin else None
         return 0
 
+    def set_inner(self, inner):
+        """Before load, set what the maps in a map of maps are like: a Map, or what has fileno(), kept until the load.
+
+        Once for each map. Source: bpf_map__set_inner_map_fd().
+        """
+        cdef KernelMap kept = duplicated_map(inner)
+        cdef Call call
+        cdef int code
+        cdef bint locked = self.change("inner")
+        enter(&call, NULL)
+        code = libbpf.bpf_map__set_inner_map_fd(self.ptr, kept.fd)
+        if code == 0:
+            # libbpf only borrows the number.
+            self.handle.inner = (self.handle.inner or []) + [kept]
+        if locked:
+            self.handle.release()
+        finish(&call, code, "set inner map of", self)
+
+    def view(self):
+        """Return the map's memory as a MapView: of an array with MapFlags.MMAPABLE, or of an arena.
+
+        Before the load, of a struct_ops map, whose fields can so be set (libbpf 1.5), or of global variables. Read-only of
+        frozen maps and of those opened for reading. TypeError of kinds that cannot be mapped, and of arenas with
+        SEGV_ON_FAULT. Minimum kernel 5.5, of arenas 6.9. Source: bpf_map__initial_value(), mmap() of a bpf_map.
+        """
+        if self.ptr != NULL and not self.exists():
+            return view_initial(self, self.choose_value_codec())
+        self.ready()
+        return map_memory(self, self.value_codec)
+
+    def info(self):
+        """Return what the kernel tells of the map, as a MapInfo. Source: bpf_map_get_info_by_fd()."""
+        return map_info(self.descriptor())
+
+    def fdinfo(self):
+        """Return the lines about the map in /proc/self/fdinfo as a dict of str. Source: bpf_map_show_fdinfo() of Linux."""
+        with open(f"/proc/self/fdinfo/{self.descriptor()}") as file:
+            return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
+
     def freeze(self):
         """Forbid user space to change elements from now on. Minimum kernel 5.2. Source: bpf_map_freeze()."""
         cdef int code = bpf.bpf_map_freeze(self.descriptor())
@@ -231,14 +334,21 @@ cdef class Map(Arrays):
         return made
 
 
+cdef Map blank(int type):
+    if type == QUEUE or type == STACK or type == BLOOM_FILTER:
+        from .maptypes import BloomFilter, Queue    # which are Maps
+        return BloomFilter.__new__(BloomFilter) if type == BLOOM_FILTER else Queue.__new__(Queue)
+    return Map.__new__(Map)
+
+
 cdef Map make_map(Handle handle, libbpf.bpf_map *ptr):
-    cdef Map map = Map.__new__(Map)
+    cdef Map map = blank(<int>libbpf.bpf_map__type(ptr))
     map.handle = handle
     map.ptr = ptr
     return map
 
 
 cdef Map make_lone_map(KernelMap kernel):
-    cdef Map map = Map.__new__(Map)
+    cdef Map map = blank(kernel.info.type)
     map.kernel = kernel
     return map

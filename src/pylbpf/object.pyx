@@ -325,7 +325,7 @@ cdef class Object:
         cdef Handle handle = self.handle
         self.attached = None
         handle.free_object()
-        handle.guard = handle.kept = handle.table = None
+        handle.guard = handle.kept = handle.inner = handle.table = None
         handle.bound = 0
         return 0
 

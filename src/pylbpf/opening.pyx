@@ -20,6 +20,7 @@ from .elf cimport check_object
 from .errors cimport finish, need
 from .handle cimport CLOSED, FAILED, Handle, LOADED, OPEN, PREPARED
 from .overrides cimport enter_gate, leave_gate
+from .memory cimport check_arenas
 from .paths cimport name_bytes, path_bytes
 from .registry cimport begin_open, end_open
 from .workers cimport block_signals
@@ -206,6 +207,7 @@ cdef int begin_load(Handle handle, str operation, bint preparing) except -1:
     handle.require(1 << OPEN if preparing else 1 << OPEN | 1 << PREPARED, operation)
     if handle.phase == OPEN:
         handle.check_views(operation)
+        check_arenas(handle)
         handle.moves += 1
     handle.loading = True
     return 0

@@ -32,7 +32,7 @@ obj.programs["x"].nam  # error: "Program" has no attribute "nam"
 obj.programs["x"].object.load()  # error: Item "None" of "Object | None" has no attribute "load"
 obj.programs["x"].attach().fd  # error: Item "LinkSet" of "Link | LinkSet" has no attribute "fd"
 obj.programs["x"].insns[0].imm = 3  # error: Property "imm" defined in "Insn" is read-only
-obj.maps["x"].update("key", b"value")  # error: Argument 1 to "update" of "Map" has incompatible type "str"
+obj.maps["x"].update("key", b"value")  # error: No overload variant of "update" of "Map" matches argument types "str", "bytes"
 obj.maps["x"].lookup(b"key") + b"x"  # error: Unsupported left operand type for + ("None")
 obj.btf.find("x")  # error: Item "None" of "Btf | None" has no attribute "find"
 obj.ring_buffer("events", 3)  # error: Argument 2 to "ring_buffer" of "Object" has incompatible type "int"

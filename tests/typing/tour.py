@@ -110,6 +110,13 @@ def everything(source: Union[str, Path, bytes, bytearray, memoryview], map_fd: i
 
         value: Optional[bytes] = settings.lookup(b"key ")
         settings.update(bytearray(4), memoryview(b"value"), flags=pylbpf.UpdateFlags.NOEXIST)
+        settings[8080] = {"port": 1}
+        settings.update({1: 2})
+        with settings.view() as memory:
+            size: int = memory.nbytes
+        with pylbpf.Map.create(MapType.HASH, key="u4", value="u8", max_entries=10, name="table") as table:
+            names.append(str(table.info().id))
+            table.typed(value=bytes).raw.pop(b"key ", None)
         for key, found in settings.items():
             print(key + found, names, pairs, numbers, lines, one, some, left_out, value)
 

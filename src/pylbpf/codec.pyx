@@ -1,0 +1,300 @@
+"""How the bytes of a key or a value become something of Python's, and back."""
+import re as _re
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_FromLongLong, PyLong_FromUnsignedLongLong
+from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.string cimport memcpy, memset
+from posix.unistd cimport close as close_fd
+
+from .btf cimport Btf
+from .c cimport btf as c_btf
+from .c cimport uapi
+
+cdef extern from "Python.h":
+    bint PyLong_CheckExact(object value)
+    long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
+    unsigned long long PyLong_AsUnsignedLongLong(object value) except? 0xffffffffffffffff
+
+cdef extern from "<string.h>" nogil:
+    size_t strnlen(const char *text, size_t most)
+
+ctypedef object (*make_scalar_t)(void *data, PyObject *dtype, PyObject *base)
+
+cdef enum:
+    MAKE_SCALAR = 60        # PyArray_Scalar in numpy's table of functions, which only ever grows
+    MAX_MODIFIERS = 64      # typedefs, const and the like in front of a type
+
+cdef make_scalar_t make_scalar = NULL
+cdef object SHORT = _re.compile("[iu][1248]")
+
+
+cdef int find_make_scalar() except -1:
+    """numpy is imported when a struct is first seen, and needed neither to build nor to import."""
+    global make_scalar
+    try:
+        from numpy._core._multiarray_umath import _ARRAY_API as table
+    except ImportError:
+        from numpy.core._multiarray_umath import _ARRAY_API as table
+    make_scalar = <make_scalar_t>(<void **>PyCapsule_GetPointer(table, NULL))[MAKE_SCALAR]
+    return 0
+
+
+cdef class Codec:
+    """What one side of a map is made of. Bytes of the right size are taken for anything."""
+
+    def __init__(self):
+        raise TypeError("made by maps")
+
+    def __repr__(self):
+        names = {RAW: "bytes", UNSIGNED: "unsigned", SIGNED: "signed", BOOL: "bool", FLOAT: "float", TEXT: "text"}
+        return f"<Codec: {self.what}, {names.get(self.form) or self.dtype}, {self.size} bytes>"
+
+    cdef object decode(self, const char *data):
+        cdef unsigned long long number = 0
+        cdef Form form = self.form
+        cdef float single
+        cdef double double_
+        if form == UNSIGNED:
+            if self.size == 4:
+                return (<const unsigned int *>data)[0]
+            memcpy(&number, data, self.size)        # the low bytes, where they come first
+            return PyLong_FromUnsignedLongLong(number >> native_shift(self.size))
+        if form == STRUCT:
+            return make_scalar(<void *>data, <PyObject *>self.dtype, NULL)
+        if form == SIGNED:
+            if self.size == 8:
+                return PyLong_FromLongLong((<const long long *>data)[0])
+            if self.size == 4:
+                return (<const int *>data)[0]
+            return <int>(<const short *>data)[0] if self.size == 2 else <int>(<const signed char *>data)[0]
+        if form == BOOL:
+            return data[0] != 0
+        if form == TEXT:
+            return data[:strnlen(data, self.size)].decode("utf-8", "surrogateescape")
+        if form == FLOAT:
+            if self.size == 4:
+                memcpy(&single, data, 4)
+                return single
+            memcpy(&double_, data, 8)
+            return double_
+        if form == ARRAY:
+            import numpy
+            return numpy.frombuffer(PyBytes_FromStringAndSize(data, self.size), self.dtype.base).reshape(self.dtype.shape)
+        return PyBytes_FromStringAndSize(data, self.size)
+
+    cdef int encode(self, object value, char *out) except -1:
+        if PyLong_CheckExact(value):
+            return self.encode_int(value, out)
+        return self.encode_other(value, out)
+
+    cdef int encode_int(self, object value, char *out) except -1:
+        cdef int overflow = 0
+        cdef long long number = PyLong_AsLongLongAndOverflow(value, &overflow)
+        cdef unsigned long long large
+        cdef Py_ssize_t size = self.size
+        cdef Form form = self.form
+        if form == RAW and (size == 1 or size == 2 or size == 4 or size == 8):
+            form = UNSIGNED
+        if form == UNSIGNED:
+            if overflow == 0 and number >= 0 and (size == 8 or number >> 8 * size == 0):
+                large = <unsigned long long>number << native_shift(size)
+                memcpy(out, &large, size)
+                return 0
+            if overflow > 0 and size == 8 and value < 1 << 64:
+                large = PyLong_AsUnsignedLongLong(value)
+                memcpy(out, &large, size)
+                return 0
+        elif form == SIGNED:
+            if overflow == 0 and (size == 8 or -(1LL << (8 * size - 1)) <= number < 1LL << (8 * size - 1)):
+                large = <unsigned long long>number << native_shift(size)
+                memcpy(out, &large, size)
+                return 0
+        elif form == BOOL:
+            if number == 0 or number == 1:
+                out[0] = <char>number
+                return 0
+        else:
+            return self.encode_other(value, out)
+        raise ValueError(f"{value} does not fit {self.what}, {size} bytes{' with a sign' if form == SIGNED else ''}")
+
+    cdef int encode_other(self, object value, char *out) except -1:
+        cdef Form form = self.form
+        cdef bytes text
+        cdef float single
+        cdef double number
+        if form == TEXT and isinstance(value, (str, bytes)):
+            text = (<str>value).encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+            if PyBytes_GET_SIZE(text) > self.size:
+                raise ValueError(f"{self.what} has {self.size} bytes, not {len(text)}")
+            if isinstance(value, str) and b"\0" in text:
+                raise ValueError(f"NUL in {self.what}: {value!r}")
+            memset(out, 0, self.size)
+            memcpy(out, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+            return 0
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return self.copy(value, out)
+        if form == UNSIGNED or form == SIGNED or form == BOOL or form == RAW and not PyObject_CheckBuffer(value):
+            if hasattr(value, "__index__") and not isinstance(value, int):
+                return self.encode_int(value.__index__(), out)
+            if isinstance(value, int):
+                if form != RAW or self.size in (1, 2, 4, 8):
+                    return self.encode_int(int(value), out)
+        elif form == FLOAT:
+            if isinstance(value, (int, float)) or hasattr(value, "__float__"):
+                number = float(value)
+                if self.size == 4:
+                    single = <float>number
+                    memcpy(out, &single, 4)
+                else:
+                    memcpy(out, &number, 8)
+                return 0
+        elif form == STRUCT or form == ARRAY:
+            if isinstance(value, (dict, tuple, list)) or form == ARRAY:
+                from .fields import pack
+                return self.copy(pack(self.dtype, value, self.what), out)
+        if PyObject_CheckBuffer(value):
+            return self.copy(value, out)
+        raise TypeError(f"{self.what} is {self.kind()}, not {type(value).__name__}")
+
+    def kind(self):
+        """What it is, in words."""
+        if self.form in (UNSIGNED, SIGNED):
+            return f"a number of {self.size} bytes"
+        return {RAW: f"{self.size} bytes", BOOL: "a bool", FLOAT: "a float", TEXT: f"a str of at most {self.size} bytes",
+                STRUCT: "a struct: a dict, a tuple, numpy.void or bytes", ARRAY: "an array"}[self.form]
+
+    cdef int copy(self, object source, char *out) except -1:
+        """From a bytes-like object of exactly the right size."""
+        cdef Py_buffer buffer
+        cdef Py_ssize_t length
+        PyObject_GetBuffer(source, &buffer, PyBUF_SIMPLE)
+        length = buffer.len
+        if length == self.size:
+            memcpy(out, buffer.buf, length)
+        PyBuffer_Release(&buffer)
+        if length != self.size:
+            raise ValueError(f"{self.what} has {self.size} bytes, not {length}")
+        return 0
+
+    cdef object numpy_dtype(self):
+        if self.dtype is not None:
+            return self.dtype
+        letter = {UNSIGNED: "u", SIGNED: "i", BOOL: "b", FLOAT: "f", TEXT: "S"}.get(self.form, "V")
+        return dtype_of(f"{letter}{self.size}")
+
+    cdef int close_opened(self) except -1:
+        cdef int fd = self.opened
+        self.opened = -1
+        close_fd(fd)
+        return 0
+
+
+cdef inline int native_shift(Py_ssize_t size) noexcept nogil:
+    """Bits that stand between a number of so many bytes and where memcpy() finds it in one of eight."""
+    cdef unsigned short probe = 1
+    return 0 if (<unsigned char *>&probe)[0] else <int>(64 - 8 * size)
+
+
+cdef Codec make(Form form, Py_ssize_t size, str what, object dtype=None):
+    cdef Codec codec = Codec.__new__(Codec)
+    codec.form = form
+    codec.size = size
+    codec.opened = -1
+    codec.plain = size if form == UNSIGNED and (size == 4 or size == 8) else 0
+    codec.what = what
+    codec.dtype = dtype
+    if form == STRUCT and make_scalar == NULL:
+        find_make_scalar()
+    return codec
+
+
+cdef Codec raw_codec(Py_ssize_t size, str what):
+    return make(RAW, size, what)
+
+
+cdef Codec int_codec(Py_ssize_t size, bint signed, str what):
+    return make(SIGNED if signed else UNSIGNED, size, what)
+
+
+cdef object dtype_of(object type):
+    import numpy
+    return numpy.dtype(type)
+
+
+cdef Py_ssize_t size_of(object type, str what) except -1:
+    if isinstance(type, str) and SHORT.fullmatch(type):
+        return int(type[1])
+    if type in (bytes, str, int):
+        raise TypeError(f"{what} needs a size beside {type.__name__}")
+    return dtype_of(type).itemsize
+
+
+cdef Codec codec_of(object type, Py_ssize_t size, str what):
+    if type is bytes:
+        return make(RAW, size, what)
+    if type is str:
+        return make(TEXT, size, what)
+    if type is int:
+        if size not in (1, 2, 4, 8):
+            raise ValueError(f"{what} has {size} bytes, too many or too few for an int")
+        return make(UNSIGNED, size, what)
+    if size_of(type, what) != size:
+        raise ValueError(f"{what} has {size} bytes, {type!r} has {size_of(type, what)}")
+    if isinstance(type, str) and SHORT.fullmatch(type):
+        return make(SIGNED if type[0] == "i" else UNSIGNED, size, what)
+    return codec_of_dtype(dtype_of(type), size, what)
+
+
+cdef Codec codec_of_dtype(object dtype, Py_ssize_t size, str what):
+    if dtype.hasobject:
+        raise TypeError(f"{what} cannot be {dtype}, which holds Python objects")
+    if dtype.subdtype is not None:
+        return make(ARRAY, size, what, dtype)
+    if dtype.isnative and size <= 8:
+        if dtype.kind == "b":
+            return make(BOOL, size, what)
+        if dtype.kind in "iu":
+            return make(SIGNED if dtype.kind == "i" else UNSIGNED, size, what)
+        if dtype.kind == "f" and size >= 4:
+            return make(FLOAT, size, what)
+    if dtype.kind == "S":
+        return make(TEXT, size, what)
+    return make(STRUCT, size, what, dtype)
+
+
+cdef Codec codec_of_btf(Btf btf, unsigned int id, Py_ssize_t size, str what):
+    cdef c_btf.btf *types
+    cdef const uapi.btf_type *type
+    cdef int left = MAX_MODIFIERS
+    cdef int encoding
+    if btf is None or id == 0:
+        return make(RAW, size, what)
+    types = btf.live()
+    if c_btf.btf__resolve_size(types, id) != size:
+        return make(RAW, size, what)
+    type = c_btf.btf__type_by_id(types, id)
+    while type != NULL and left and (c_btf.btf_is_mod(type) or c_btf.btf_is_typedef(type)):
+        type = c_btf.btf__type_by_id(types, type.type)
+        left -= 1
+    if type == NULL or left == 0:
+        return make(RAW, size, what)
+    # Numbers need no numpy.
+    if size == 1 or size == 2 or size == 4 or size == 8:
+        if c_btf.btf_is_int(type):
+            encoding = c_btf.btf_int_encoding(type)
+            if encoding & uapi.BTF_INT_BOOL and size == 1:
+                return make(BOOL, size, what)
+            return make(SIGNED if encoding & uapi.BTF_INT_SIGNED else UNSIGNED, size, what)
+        if c_btf.btf_is_any_enum(type):
+            return make(SIGNED if c_btf.btf_kflag(type) else UNSIGNED, size, what)
+        if c_btf.btf_is_ptr(type):
+            return make(UNSIGNED, size, what)
+        if c_btf.btf_is_float(type) and size >= 4:
+            return make(FLOAT, size, what)
+    try:
+        return codec_of_dtype(btf.dtype(id), size, what)
+    except (ValueError, TypeError):     # what cannot be a dtype
+        return make(RAW, size, what)

@@ -1,0 +1,381 @@
+"""Maps as mutable mappings: keys and values by their types, what a dict does, and what is refused."""
+from __future__ import annotations
+
+import collections.abc
+import ctypes
+import enum
+import threading
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import pylbpf
+from pylbpf import Map, MapFlags, MapType, UpdateFlags
+
+pytestmark = pytest.mark.bpf
+CPUS = pylbpf.possible_cpus()
+
+
+@pytest.fixture
+def maps(bpf_object):
+    with pylbpf.open(bpf_object("maps")) as obj:
+        obj.load()
+        yield obj.maps
+
+
+@pytest.fixture
+def numbers(request):
+    with Map.create(MapType.HASH, key="i8", value="u4", max_entries=100, name="numbers") as map:
+        yield map
+
+
+# ---------------------------------------------------------------- like a dict
+
+
+def test_what_a_dict_does_a_map_does(numbers):
+    numbers[-5] = 7
+    assert numbers[-5] == 7 and -5 in numbers and 5 not in numbers and numbers.get(5) is None and numbers.get(5, 1) == 1
+    assert numbers.setdefault(-5, 9) == 7 and numbers.setdefault(6, 9) == 9
+    numbers.update({1: 2, 3: 4})
+    numbers.update([(5, 6)])
+    assert dict(numbers) == {-5: 7, 6: 9, 1: 2, 3: 4, 5: 6} and len(numbers) == 5
+    assert sorted(numbers) == sorted(numbers.keys()) == [-5, 1, 3, 5, 6] and sorted(numbers.values()) == [2, 4, 6, 7, 9]
+    assert numbers.pop(1) == 2 and numbers.pop(1, None) is None
+    del numbers[3]
+    for missing in (lambda: numbers[3], lambda: numbers.pop(3), lambda: numbers.__delitem__(3)):
+        with pytest.raises(KeyError) as raised:
+            missing()
+        assert raised.value.args == (3,)
+    key, value = numbers.popitem()
+    assert key not in numbers and bool(numbers)
+    numbers.clear()
+    assert not numbers and len(numbers) == 0 and list(numbers.items()) == []
+    with pytest.raises(KeyError, match="empty"):
+        numbers.popitem()
+    assert isinstance(numbers, collections.abc.MutableMapping)
+
+
+def test_flags_say_what_must_be_there(numbers):
+    with pytest.raises(KeyError):
+        numbers.set(1, 1, flags=UpdateFlags.EXIST)
+    numbers.set(1, 1, flags=UpdateFlags.NOEXIST)
+    with pytest.raises(FileExistsError):
+        numbers.set(1, 2, flags=UpdateFlags.NOEXIST)
+    with pytest.raises(FileExistsError):
+        numbers.update({1: 2}, flags=UpdateFlags.NOEXIST)
+    with pytest.raises(pylbpf.BpfError):
+        numbers.get(1, flags=UpdateFlags.LOCK)  # there is no lock in it
+    assert numbers[1] == 1
+
+
+def test_equality_is_identity(numbers):
+    with Map.create(MapType.HASH, key="i8", value="u4", max_entries=100) as other:
+        assert numbers == numbers and numbers == numbers.raw and numbers != other and numbers != {}
+        assert len({numbers, other, numbers.raw}) == 2
+
+
+def test_a_map_that_is_not_there_is_false_and_has_no_elements(bpf_object):
+    with pylbpf.open(bpf_object("maps")) as obj:
+        map = obj.maps["hash"]
+        assert not map
+        for use in (lambda: map[1], lambda: map.__setitem__(1, {}), lambda: map.get(1), lambda: len(map), lambda: list(map),
+                    lambda: 1 in map, lambda: map.raw, lambda: map.typed(key=int), map.clear, map.popitem, map.view):
+            with pytest.raises(pylbpf.StateError, match="does not exist in the kernel"):
+                use()
+    with pytest.raises(ValueError, match="is closed"):
+        map[1]
+    assert not map
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(["set", "del", "pop", "setdefault", "get", "clear", "in"]),
+                          st.integers(-3, 3), st.integers(0, 2**32 - 1)), max_size=30))
+def test_it_behaves_as_a_dict_model(numbers, steps):
+    numbers.clear()
+    model: dict = {}
+    for what, key, value in steps:
+        if what == "set":
+            numbers[key] = model[key] = value
+        elif what == "del":
+            assert (key in model) == (key in numbers)
+            if key in model:
+                del numbers[key], model[key]
+        elif what == "pop":
+            assert numbers.pop(key, None) == model.pop(key, None)
+        elif what == "setdefault":
+            assert numbers.setdefault(key, value) == model.setdefault(key, value)
+        elif what == "get":
+            assert numbers.get(key) == model.get(key)
+        elif what == "in":
+            assert (key in numbers) == (key in model)
+        else:
+            numbers.clear(), model.clear()
+        assert dict(numbers.items()) == model and len(numbers) == len(model)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 2**32 - 1), min_size=CPUS, max_size=CPUS),
+                       max_size=10))
+def test_per_cpu_values_are_lists_over_possible_cpus(maps, model):
+    map = maps["percpu_hash"]
+    map.clear()
+    map.update(model)
+    assert dict(map.items()) == model
+
+
+# ---------------------------------------------------------------- types
+
+
+def of(key="u4", value="u4", **more) -> Map:
+    return Map.create(MapType.HASH, key=key, value=value, max_entries=10, **more)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+def test_numbers_have_their_limits(size):
+    bits = 8 * size
+    with of(f"u{size}", f"i{size}") as map:
+        for key, value in ((0, 0), (2**bits - 1, -2**(bits - 1)), (2**(bits - 1), 2**(bits - 1) - 1), (1, -1)):
+            map[key] = value
+            assert map[key] == value and key in list(map)
+        for bad in (-1, 2**bits, 2**70, -2**70):
+            with pytest.raises(ValueError, match="does not fit a key"):
+                map[bad]
+        for bad in (2**(bits - 1), -2**(bits - 1) - 1, 2**70):
+            with pytest.raises(ValueError, match="does not fit a value"):
+                map[0] = bad
+        assert map[0] == 0
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+
+
+def test_what_has_an_index_is_a_number(numbers):
+    numpy = pytest.importorskip("numpy")
+    numbers[Colour.RED] = numpy.uint32(9)
+    assert numbers[numpy.int64(1)] == 9 and numbers[True] == 9
+    for bad in (1.0, "1", None, [], {}):
+        with pytest.raises(TypeError, match="a key of map 'numbers' is a number of 8 bytes"):
+            numbers[bad]
+
+
+def test_bytes_of_the_right_size_are_taken_for_anything(numbers):
+    numbers[(5).to_bytes(8, "little")] = bytearray(b"\1\0\0\0")
+    assert numbers[5] == 1 and numbers[memoryview((5).to_bytes(8, "little"))] == 1
+    with pytest.raises(ValueError, match="a key of map 'numbers' has 8 bytes, not 3"):
+        numbers[b"abc"]
+    with pytest.raises(ValueError, match="a value of map 'numbers' has 4 bytes, not 5"):
+        numbers[1] = bytes(5)
+
+
+def test_floats_and_bools():
+    with of("f8", "?") as map:
+        map[0.5] = True
+        map[2] = 0
+        assert map[0.5] is True and map[2.0] is False
+        with pytest.raises(TypeError):
+            map["x"]
+        with pytest.raises(ValueError):
+            map[1.0] = 2
+
+
+def test_text_ends_at_a_nul():
+    with of("S6", "S4") as map:
+        map["näm"] = "abcd"
+        map[b"raw"] = b"x"
+        assert map["näm"] == "abcd" and dict(map) == {"näm": "abcd", "raw": "x"}
+        for bad in ("too long", "a\0b", b"1234567"):
+            with pytest.raises(ValueError):
+                map[bad]
+        with pytest.raises(TypeError, match="a str of at most 6 bytes"):
+            map[5]
+
+
+def test_structs_of_btf_are_numpy_scalars(maps):
+    numpy = pytest.importorskip("numpy")
+    map = maps["hash"]
+    map[1] = {"count": 2**40, "name": "abc"}
+    value = map[1]
+    assert isinstance(value, numpy.void) and (value["count"], value["flags"], value["name"]) == (2**40, 0, b"abc")
+    map[2] = (1, 2, "x")
+    map[3] = value
+    map[4] = numpy.array([(5, 6, b"y")], value.dtype)
+    assert map[2]["flags"] == 2 and map[3] == value and map[4]["count"] == 5
+    value["count"] = 1  # a copy
+    assert map[1]["count"] == 2**40
+
+
+class Value(ctypes.Structure):
+    _fields_ = [("count", ctypes.c_uint64), ("flags", ctypes.c_uint32), ("name", ctypes.c_char * 20)]
+
+
+def test_ctypes_structures_are_taken_and_can_be_the_type(maps):
+    map = maps["hash"]
+    map[1] = Value(7, 8, b"nine")
+    assert map[1]["flags"] == 8 and map.typed(value=Value)[1]["count"] == 7
+
+
+@pytest.mark.parametrize("value, error, words", [
+    ({"cout": 1}, ValueError, "no field 'cout'; did you mean 'count'"), ({"count": -1}, ValueError, "does not fit"),
+    ({"flags": 2**32}, ValueError, "field 'flags' of a value of map 'hash'"), ({"name": "x" * 21}, ValueError, "20 bytes"),
+    ({"count": 1.5}, TypeError, "not float"), ({"count": "1"}, TypeError, "not str"), ((1, 2), ValueError, "3 fields"),
+    (5, TypeError, "a struct"), ("text", TypeError, "a struct"), (None, TypeError, "a struct"), ({"name": 5}, TypeError, "text"),
+    (bytes(31), ValueError, "32 bytes"),
+])
+def test_wrong_structs_are_errors_that_name_the_field(maps, value, error, words):
+    with pytest.raises(error, match=words):
+        maps["hash"][1] = value
+    assert 1 not in maps["hash"]
+
+
+def test_arrays_are_values():
+    numpy = pytest.importorskip("numpy")
+    with of("u4", ("u2", (2, 3))) as map:
+        map[1] = [[1, 2, 3], [4, 5, 6]]
+        assert map[1].tolist() == [[1, 2, 3], [4, 5, 6]] and map[1].dtype == "u2"
+        map[2] = numpy.ones((2, 3), "u2")
+        assert map[2].sum() == 6
+        with pytest.raises(ValueError, match="shape"):
+            map[1] = [1, 2]
+
+
+def test_without_types_elements_are_bytes_and_numbers_are_taken(maps):
+    map = maps["untyped"]
+    map[b"abc"] = b"12345"
+    assert dict(map) == {b"abc": b"12345"}
+    with pytest.raises(TypeError, match="is 3 bytes, not int"):
+        map[5]
+    with Map.create(MapType.HASH, key_size=4, value_size=8, max_entries=5) as plain:
+        plain[1] = 2
+        assert dict(plain) == {(1).to_bytes(4, "little"): (2).to_bytes(8, "little")}
+        assert dict(plain.typed(key=int, value=int)) == {1: 2}
+        with pytest.raises(ValueError):
+            plain[-1]
+
+
+def test_typed_says_what_elements_are(maps):
+    map = maps["lru_hash"]
+    map[1] = 2
+    assert map.typed(value="f8")[1] == 1e-323 and map.typed(value=bytes)[1] == (2).to_bytes(8, "little")
+    assert map.typed(key=str).get("\1") == 2 and map.typed() == map
+    for bad in ("u4", [("a", "u4")], "S9"):
+        with pytest.raises(ValueError, match="has 8 bytes"):
+            map.typed(value=bad)
+    with pytest.raises(TypeError):
+        map.typed(value=object)
+    with pytest.raises(TypeError, match="Python objects"):
+        map.typed(value="O")
+
+
+def test_raw_is_the_same_in_bytes(maps):
+    maps["lru_hash"][1] = 2
+    raw = maps["lru_hash"].raw
+    assert dict(raw) == {(1).to_bytes(8, "little"): (2).to_bytes(8, "little")} and raw == maps["lru_hash"]
+    per_cpu = maps["percpu_hash"]
+    per_cpu[1] = [3] * CPUS
+    assert per_cpu.raw[b"\1\0\0\0"] == (3).to_bytes(8, "little") * CPUS
+
+
+def test_types_come_from_the_kernel_too(maps):
+    maps["hash"][1] = {"count": 5}
+    with Map.from_fd(maps["hash"]) as map:
+        assert map[1]["count"] == 5 and list(map) == [1]
+
+
+# ---------------------------------------------------------------- one value for each CPU
+
+
+def test_per_cpu_values_of_the_wrong_length_are_refused(maps):
+    map = maps["percpu_array"]
+    map[1] = [{"count": cpu} for cpu in range(CPUS)]
+    assert [value["count"] for value in map[1]] == list(range(CPUS))
+    for bad in ([], [{}] * (CPUS + 1)):
+        with pytest.raises(ValueError, match=f"has {CPUS} parts"):
+            map[1] = bad
+    for bad in (5, {"count": 1}, "x"):
+        with pytest.raises(TypeError, match="one for each of"):
+            map[1] = bad
+
+
+def test_the_value_of_one_cpu(maps):
+    map = maps["percpu_hash"]
+    map[1] = list(range(CPUS))
+    for bad in (-1, CPUS, "0"):
+        with pytest.raises(ValueError, match="possible CPUs"):
+            map.get(1, cpu=bad)
+    try:
+        assert map.get(1, cpu=CPUS - 1) == CPUS - 1
+    except pylbpf.NotSupported as error:
+        assert "BPF_F_CPU" in str(error)
+        with pytest.raises(pylbpf.NotSupported):
+            map.set(1, 5, cpu=0)
+        assert map[1] == list(range(CPUS))
+    else:
+        map.set(1, 77, cpu=0)
+        assert map[1][0] == 77 and map[1][1:] == list(range(1, CPUS))
+
+
+# ---------------------------------------------------------------- under change
+
+
+def test_deleting_while_iterating_is_allowed(numbers):
+    numbers.update({at: at for at in range(100)})
+    seen = []
+    for key in numbers:
+        seen.append(key)
+        del numbers[key]
+    assert sorted(seen) == list(range(100)) and not numbers
+
+
+def test_two_threads_write_while_a_third_reads(numbers):
+    stop = threading.Event()
+
+    def write(sign):
+        at = 0
+        while not stop.is_set():
+            at = (at + 1) % 30
+            numbers[sign * (at + 1)] = at
+            numbers.pop(sign * ((at + 15) % 30 + 1), None)
+
+    numbers[1000] = 1
+    threads = [threading.Thread(target=write, args=(sign,)) for sign in (-1, 1)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(200):
+            found = list(numbers.items())
+            assert all(abs(key) - 1 == value for key, value in found if key != 1000)
+            assert len(numbers) <= 100
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+class Closes:
+    """A key whose conversion closes the map: what was asked of it before must not be used."""
+
+    def __init__(self, map):
+        self.map = map
+
+    def __index__(self):
+        self.map.close()
+        return 1
+
+
+def test_a_map_that_its_key_or_value_closes_is_closed(numbers):
+    for use in (lambda map: map[Closes(map)], lambda map: map.__setitem__(1, Closes(map)), lambda map: map.pop(Closes(map))):
+        with of() as map:
+            with pytest.raises(ValueError, match="closed"):
+                use(map)
+
+
+def test_frozen_maps_cannot_be_changed_here():
+    with of(flags=MapFlags.NO_PREALLOC) as map:
+        map[1] = 1
+        map.freeze()
+        for use in (lambda: map.__setitem__(1, 2), lambda: map.pop(1), lambda: map.__delitem__(1)):
+            with pytest.raises(PermissionError):
+                use()
+        assert map[1] == 1
