@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 #include <bpf/bpf.h>
+#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 
 typedef int64_t ns;
@@ -191,6 +192,59 @@ int floor_insns(const struct bpf_program *program, long times, ns *took, long *c
 	*took = now() - start;
 	*count = insns ? length : 0;
 	return 0;
+}
+
+/* A variable in memory, and the members of a type of the kernel */
+
+int floor_variable(volatile uint32_t *at, long times, ns *read, ns *write, uint64_t *sum)
+{
+	ns start = now();
+	long i;
+
+	*sum = 0;
+	for (i = 0; i < times; i++)
+		*sum += *at;
+	*read = now() - start;
+	start = now();
+	for (i = 0; i < times; i++)
+		*at = i;
+	*write = now() - start;
+	return 0;
+}
+
+static long walk(const struct btf *btf, int id)
+{
+	const struct btf_type *type = btf__type_by_id(btf, id);
+	long count = 0;
+	int i;
+
+	while (btf_is_mod(type) || btf_is_typedef(type) || btf_is_array(type))
+		type = btf__type_by_id(btf, btf_is_array(type) ? btf_array(type)->type : type->type);
+	if (!btf_is_composite(type))
+		return 0;
+	for (i = 0; i < btf_vlen(type); i++) {
+		if (btf__resolve_size(btf, btf_members(type)[i].type) < 0)
+			return -EINVAL;
+		count += 1 + walk(btf, btf_members(type)[i].type);
+	}
+	return count;
+}
+
+int floor_members(const char *name, ns *load, ns *find, long *count)
+{
+	ns start = now();
+	struct btf *btf = btf__load_vmlinux_btf();
+	int id;
+
+	*load = now() - start;
+	if (!btf)
+		return -errno;
+	start = now();
+	id = btf__find_by_name_kind(btf, name, BTF_KIND_STRUCT);
+	*count = id < 0 ? id : walk(btf, id);
+	*find = now() - start;
+	btf__free(btf);
+	return *count < 0 ? *count : 0;
 }
 
 /* Maps: keys 0..n-1, values key + 1, of 8 bytes each */

@@ -62,6 +62,8 @@ class Floor:
             ("open", c_char_p, c_void_p, c_size_t, POINTER(Phases), POINTER(Effects)),
             ("handlers", c_char_p, c_char_p, c_int, c_int, POINTER(Phases), POINTER(Effects)),
             ("insns", c_void_p, c_long, POINTER(c_int64), POINTER(c_long)),
+            ("variable", c_void_p, c_long, POINTER(c_int64), POINTER(c_int64), POINTER(c_uint64)),
+            ("members", c_char_p, POINTER(c_int64), POINTER(c_int64), POINTER(c_long)),
             ("map", c_int, c_uint64, POINTER(MapTimes)),
             ("values", c_int, c_uint64, POINTER(c_int64)),
             ("walk", c_int, POINTER(c_int64), POINTER(c_long)),
@@ -124,6 +126,18 @@ class Floor:
         self.library.floor_insns(program, times, byref(took), byref(counted))
         assert counted.value == count
         return took.value
+
+    def variable(self, address: int, times: int) -> dict[str, int]:
+        read, write, total = c_int64(), c_int64(), c_uint64()
+        self.library.floor_variable(address, times, byref(read), byref(write), byref(total))
+        return {"read": read.value, "write": write.value}
+
+    def members(self, name: str) -> dict[str, int]:
+        load, find, count = c_int64(), c_int64(), c_long()
+        with self.silence():
+            self.library.floor_members(name.encode(), byref(load), byref(find), byref(count))
+        assert count.value > 0
+        return {"load": load.value, "type": find.value}
 
     def map(self, fd: int, n: int) -> dict[str, int]:
         times = MapTimes()

@@ -1,6 +1,7 @@
 """Types as numpy dtypes: against a C compiler, and what has no place in numpy."""
 from __future__ import annotations
 
+import struct
 import sys
 
 import numpy as np
@@ -236,3 +237,39 @@ def test_task_struct(kernel):
     task = kernel.dtype("task_struct")
     assert task["comm"] == np.dtype("S16") and task["pid"] == np.dtype("i4") and len(task.names) > 150
     assert task["tasks"].names == ("next", "prev") and task is kernel.dtype("struct task_struct")
+
+
+def raw_structs(data):
+    """Name -> size and (member, first bit, bits) of every struct in raw BTF, read by nobody's code but this."""
+    _, _, _, header, types, length, texts, _ = struct.unpack_from("=HBBIIIII", data)
+    name = lambda at: data[(at := header + texts + at):data.index(b"\0", at)].decode()  # noqa: E731
+    sizes = {1: (4, 0), 3: (12, 0), 4: (0, 12), 5: (0, 12), 6: (0, 8), 13: (0, 8), 14: (4, 0), 15: (0, 12), 17: (4, 0), 19: (0, 12)}
+    at, end, found = header + types, header + types + length, {}
+    while at < end:
+        text, info, size = struct.unpack_from("=III", data, at)
+        kind, count, flag = info >> 24 & 31, info & 0xFFFF, info >> 31
+        if kind == 4 and text:
+            members = [struct.unpack_from("=III", data, at + 12 + 12 * i) for i in range(count)]
+            members = [(name(m), place & 0xFFFFFF if flag else place, place >> 24 if flag else 0)
+                       for m, _, place in members]
+            found.setdefault(name(text), (size, members))     # the first of several with one name
+        fixed, each = sizes.get(kind, (0, 0))
+        at += 12 + fixed + each * count
+    return found
+
+
+def test_kernel_structs_are_as_another_reader_finds_them(kernel):
+    compared = 0
+    for name, (size, members) in raw_structs(kernel.tobytes()).items():
+        try:
+            dtype = kernel.dtype(f"struct {name}")
+        except ValueError:
+            continue
+        if dtype.itemsize != size:
+            continue        # another struct of the same name
+        plain = {member: first // 8 for member, first, bits in members if member and not bits}
+        assert {member: dtype.fields[member][1] for member in plain} == plain, name
+        compared += 1
+        if compared == 2000:
+            break
+    assert compared >= 200

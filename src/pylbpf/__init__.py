@@ -54,7 +54,7 @@ _LATER = {
     "load_many": "batch", "LoadReport": "report", "LoadResult": "report", "trimmed_btf": "corebtf",
     "attach_many": "attachmany", "detach_many": "linkset", "LinkSet": "linkset", "expedited": "expedite",
     "Descriptors": "descriptors", "MapView": "memory", "Queue": "maptypes", "BloomFilter": "maptypes",
-    "Member": "btf", "bit_field": "bitfields", "set_bit_field": "bitfields",
+    "Member": "btf", "Globals": "variables", "bit_field": "bitfields", "set_bit_field": "bitfields",
     "RingBuffer": "ringbuf", "Record": "record", "RecordError": "record", "RecordBatch": "recordbatch", "Lease": "lease",
     "NativeCallback": "delivery", "Consumer": "consumer", "RingStats": "ringstats", "RingState": "ringstats",
     **dict.fromkeys(("UserRingBuffer", "UserSample"), "userring"),
@@ -67,7 +67,7 @@ _LATER = {
 __all__ = [
     "open", "Object", "State", "Descriptors",
     "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "TestRun", "ProgramInfo",
-    "Map", "MapView", "MapInfo", "Queue", "BloomFilter",
+    "Map", "MapView", "MapInfo", "Queue", "BloomFilter", "Globals",
     "Btf", "Member", "bit_field", "set_bit_field", "BtfInfo",
     "Link", "LinkSet", "LinkInfo",
     "query", "features", "stats_enabled", "xdp", "TcHook", "TcFilter",

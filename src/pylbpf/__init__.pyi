@@ -39,6 +39,7 @@ from .errors import NotSupported as NotSupported
 from .errors import StateError as StateError
 from .errors import VerifierError as VerifierError
 from .registry import HandlerStats as HandlerStats
+from .variables import Globals as Globals
 from .handlers import NativeHandler as NativeHandler
 from .handlers import ProgramHandler as ProgramHandler
 from .registry import Registration as Registration
@@ -96,7 +97,7 @@ from .verify.report import VerifyResult as VerifyResult
 __all__ = [
     "open", "Object", "State", "Descriptors",
     "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "TestRun", "ProgramInfo",
-    "Map", "MapView", "MapInfo", "Queue", "BloomFilter",
+    "Map", "MapView", "MapInfo", "Queue", "BloomFilter", "Globals",
     "Btf", "Member", "bit_field", "set_bit_field", "BtfInfo",
     "Link", "LinkSet", "LinkInfo",
     "query", "features", "stats_enabled", "xdp", "TcHook", "TcFilter",

@@ -135,7 +135,7 @@ cdef class Batch(Crew):
             handle.check_alive()
             raise StateError(EINVAL, f"the object is {phase_name(task.phase)}, it must be open or prepared", "load", handle.name)
         if task.trouble == VIEWS_IN_USE:
-            raise BufferError(f"cannot load {handle.name}: views of its instructions are in use")
+            raise BufferError(f"cannot load {handle.name}: views of its instructions or maps are in use")
         if self.plan.prepares and task.prepare_time:
             result.prepare_seconds = task.prepare_time / 1e9
         if task.instructions:

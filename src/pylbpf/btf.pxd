@@ -8,11 +8,14 @@ cdef class Made:
     cdef unsigned int count
     cdef dict numbers               # name -> number
     cdef dict dtypes                # number -> numpy.dtype
+    cdef dict classes               # (number, what) -> class, see records
+    cdef object printer             # of values
 
 
 cdef class Btf:
     cdef c_btf.btf *ptr
-    cdef Handle handle              # whose BTF this is, or None: then it is our own,
+    cdef bint owned                 # ours to free
+    cdef Handle handle              # whose BTF this is, or None,
     cdef Btf under                  # on top of this one, or None
     cdef str label
     cdef Made kept

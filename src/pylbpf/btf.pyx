@@ -43,6 +43,7 @@ cdef class Made:
     def __cinit__(self):
         self.numbers = {}
         self.dtypes = {}
+        self.classes = {}
 
 
 @cython.final
@@ -62,6 +63,7 @@ cdef class Member:
 
 
 @cython.final
+@cython.no_gc_clear     # the base goes after what is on top of it
 cdef class Btf:
     """Types, by number from 1; 0 is void.
 
@@ -76,7 +78,7 @@ cdef class Btf:
         raise TypeError("BTF comes from Object.btf, Btf.kernel(), .module(), .from_id(), .parse() or .from_bytes()")
 
     def __dealloc__(self):
-        if self.handle is None and self.ptr != NULL:
+        if self.owned:
             c_btf.btf__free(self.ptr)
 
     cdef c_btf.btf *live(self) except NULL:
@@ -96,6 +98,8 @@ cdef class Btf:
             check(self.ptr, 1, self.label)
             self.kept.dtypes = {}
             self.kept.numbers = {}
+            self.kept.classes = {}
+            self.kept.printer = None
             self.kept.count = count
         return self.kept
 
@@ -103,7 +107,7 @@ cdef class Btf:
     def kernel(cls):
         """Return the types of the running kernel; they are read once, and kept as long as the process lives.
 
-        That takes some 20 ms and 10 MB. BpfError if the kernel has none. Source: btf__load_vmlinux_btf().
+        That takes some 10 ms and 10 MB. BpfError if the kernel has none. Source: btf__load_vmlinux_btf().
         """
         global kernel_btf
         cdef c_btf.btf *ptr
@@ -369,6 +373,7 @@ cdef class Btf:
         """
         cdef unsigned int id = self.resolve(type)
         cdef const uapi.btf_type *found
+        cdef const uapi.btf_type *inner
         cdef const uapi.btf_var_secinfo *variable
         cdef unsigned int i
         cdef Member member
@@ -382,6 +387,10 @@ cdef class Btf:
                 member.type = c_btf.btf_members(found)[i].type
                 member.offset = c_btf.btf_member_bit_offset(found, i)
                 member.bits = c_btf.btf_member_bitfield_size(found, i)
+                inner = bare_type(self.live(), member.type)
+                if not member.bits and c_btf.btf_is_int(inner) and c_btf.btf_int_bits(inner) < 8 * inner.size:
+                    member.bits = c_btf.btf_int_bits(inner)     # as compilers wrote them before there was a flag
+                    member.offset += c_btf.btf_int_offset(inner)
             elif c_btf.btf_is_datasec(found):
                 variable = &c_btf.btf_var_secinfos(found)[i]
                 member.name = self.name(variable.type)
@@ -442,6 +451,50 @@ cdef class Btf:
             found = build(self, id)
         return found
 
+    def _classes(self):
+        """For records: what it made of these types, by whatever it likes."""
+        return self.made().classes
+
+    def ctypes(self, type):
+        """Return a ctypes type of a type: a Structure or Union for those, with bit fields and the members of nameless
+        structs, c_uint32 and the like for numbers, arrays of them. Enums are integers, pointers c_void_p.
+
+        The result is kept: the same type gives the same class. ValueError for what ctypes cannot lay out as it is: some
+        packed bit fields. Source: btf__type_by_id().
+        """
+        from .records import ctypes_of
+        return ctypes_of(self, self.number(type))
+
+    def dataclass(self, type):
+        """Return a dataclass of a struct, with a field for each member, ``from_bytes()`` and ``to_bytes()``.
+
+        Fields are numbers, bool, bytes for char arrays, lists for arrays, dataclasses for structs; an enum is an IntEnum
+        of its names. Bit fields are numbers among the others. All fields have a default: zero. A union has one field,
+        its bytes as ``raw``, and a property for each member. What is in a nameless member is a property, too. The
+        result is kept: the same type gives the same class. ValueError for what is no struct.
+        Source: btf__type_by_id().
+        """
+        from .records import dataclass_of
+        return dataclass_of(self, self.number(type))
+
+    def c_decl(self, type):
+        """Return the declaration of a type in C, with those that it needs, as libbpf writes it.
+
+        Functions and variables, by their numbers, are declared too. BpfError if C cannot say it.
+        Source: btf_dump__dump_type(), btf_dump__emit_type_decl().
+        """
+        from .btfdump import c_decl
+        return c_decl(self, type)
+
+    def format(self, value, type, *, compact=False, names=True, zeroes=False, indent="\t"):
+        """Return a value as text, as libbpf writes it: bytes of the type's size, or something with such a buffer.
+
+        ``compact`` for one line; without ``names`` those of members and types are left out; members that are zero are
+        left out unless ``zeroes``. ValueError for another size. Source: btf_dump__dump_type_data().
+        """
+        from .btfdump import format_value
+        return format_value(self, value, type, compact, names, zeroes, indent)
+
 
 cdef str text_of(const char *text):
     return "" if text == NULL else text.decode("utf-8", "surrogateescape")
@@ -490,6 +543,7 @@ cdef Btf own_btf(c_btf.btf *ptr, Btf base, str label, bint trusted):
     """A Btf that owns its types; they are checked, but for the running kernel's."""
     cdef Btf btf = Btf.__new__(Btf)
     btf.ptr = ptr
+    btf.owned = True
     btf.under = base
     btf.label = label
     btf.kept = Made()

@@ -119,7 +119,8 @@ cdef class Builder:
             what = c_btf.btf__type_by_id(self.btf, variable[i].type)
             if c_btf.btf_is_var(what) and c_btf.btf__resolve_size(self.btf, variable[i].type) >= 0:
                 fields.put(self.text(what.name_off), self.dtype_of(variable[i].type), variable[i].offset)
-        return fields.finish(id, type.size)
+        # Compilers leave the size to libbpf, which knows it when it opens the object.
+        return fields.finish(id, type.size or fields.end())
 
 
 cdef bint is_char(str name, const uapi.btf_type *type):
@@ -148,6 +149,9 @@ cdef class Fields:
         self.formats.append(dtype)
         self.offsets.append(offset)
         return 0
+
+    cdef unsigned int end(self) except? 0xffffffff:
+        return max([offset + dtype.itemsize for offset, dtype in zip(self.offsets, self.formats)], default=0)
 
     cdef int add(self, const uapi.btf_type *type, unsigned long long start) except -1:
         cdef const uapi.btf_member *members = c_btf.btf_members(type)

@@ -209,7 +209,7 @@ cdef void work_on(Handle handle, Task *task, Plan *plan) noexcept nogil:
     elif handle.phase != OPEN and handle.phase != PREPARED:
         task.trouble = WRONG_PHASE
         task.phase = handle.phase
-    elif handle.phase == OPEN and handle.exports:
+    elif handle.phase == OPEN and (handle.exports or handle.mapped):
         task.trouble = VIEWS_IN_USE
     else:
         load_task(handle, task, plan)

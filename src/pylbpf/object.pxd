@@ -8,6 +8,7 @@ cdef class Object:
     cdef object source
     cdef dict options
     cdef list attached
+    cdef object variables           # Globals, once they were asked for
     cdef object __weakref__
 
     cdef int run(self, bint preparing) except -1

@@ -11,6 +11,7 @@ from .contents import Maps, Programs
 from .delivery import NativeCallback
 from .descriptors import Descriptors
 from .enums import State
+from .variables import Globals
 from .handlers import ProgramHandler
 from .linkset import LinkSet
 from .map import Map
@@ -33,6 +34,8 @@ class Object:
     def links(self) -> LinkSet: ...
     @property
     def btf(self) -> Btf | None: ...
+    @property
+    def globals(self) -> Globals: ...
     @property
     def kernel_version(self) -> int: ...
     @kernel_version.setter

@@ -93,6 +93,17 @@ cdef class Object:
         return None if btf == NULL else make_btf(self.handle, btf)
 
     @property
+    def globals(self):
+        """Global variables by name, as Globals: ``obj.globals.rate = 5``. ValueError for an object without BTF.
+
+        Source: bpf_map__initial_value().
+        """
+        if self.variables is None:
+            from .variables import make_globals
+            self.variables = make_globals(self)
+        return self.variables
+
+    @property
     def kernel_version(self):
         """LINUX_VERSION_CODE given to kernels before 5.0; set it before load. Source: bpf_object__kversion()."""
         return libbpf.bpf_object__kversion(self.handle.live())
@@ -324,6 +335,7 @@ cdef class Object:
     cdef int free_all(self) except -1:
         cdef Handle handle = self.handle
         self.attached = None
+        self.variables = None
         handle.free_object()
         handle.guard = handle.kept = handle.inner = handle.table = None
         handle.bound = 0

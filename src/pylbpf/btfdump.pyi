@@ -1,0 +1,6 @@
+from typing import Any
+
+from .btf import Btf
+
+def c_decl(btf: Btf, type: int | str) -> str: ...
+def format_value(btf: Btf, value: Any, type: int | str, compact: bool, names: bool, zeroes: bool, indent: str) -> str: ...
