@@ -290,6 +290,12 @@ METHODS = [
     ("obj", "ring_buffer", 2), ("link", "pin", 1), ("btf", "find", 1), ("btf", "name", 1), ("btf", "kind", 1),
     ("btf", "size", 1), ("btf", "string", 1), ("ring", "poll", 1), ("ring", "consume", 1), ("ring", "add", 2),
     ("ring", "records", 1), ("ring", "read_batch", 1), ("ring", "borrow", 1), ("ring", "start", 1),
+    ("program", "attach_kprobe_multi", 1), ("program", "attach_ksyscall", 1), ("program", "attach_uprobe_multi", 2),
+    ("program", "attach_usdt", 3), ("program", "attach_tracing_multi", 1), ("program", "attach_freplace", 2),
+    ("program", "attach_tcx", 1), ("program", "attach_netkit", 1), ("program", "attach_netns", 1),
+    ("program", "attach_sockmap", 1), ("program", "attach_netfilter", 2), ("program", "prog_attach", 2),
+    ("program", "prog_detach", 2), ("program", "attach_socket", 1), ("program", "detach_socket", 1),
+    ("program", "test_run", 2), ("link", "update", 1), ("link", "from_fd", 1), ("link", "from_id", 1),
 ]
 
 
@@ -377,6 +383,7 @@ def test_every_method_of_the_main_classes_was_tried():
         "attach", "close", "load", "prepare", "reopen", "destroy", "detach", "disconnect", "unpin", "fileno", "keys",
         "items", "unload", "clone", "disassemble", "tobytes", "attach_trace", "attach_lsm", "attach_iter",
         "attach_struct_ops", "view_insns", "open", "detach_fds", "freeze", "stats", "read_batch_async",
+        "info", "iter",
     }
     for owner, cls in (("program", pylbpf.Program), ("map", pylbpf.Map), ("link", pylbpf.Link), ("obj", pylbpf.Object),
                        ("btf", pylbpf.Btf), ("ring", pylbpf.RingBuffer)):

@@ -1,11 +1,7 @@
 """What this kernel can do, found out by trying, and remembered for the life of the process."""
-import os as _os
+from libc.errno cimport errno
 
-from libc.errno cimport EINVAL, EOPNOTSUPP, EPERM, errno
-from libc.string cimport memset
-from posix.unistd cimport close as close_fd
-
-from .c cimport bpf, btf as c_btf, libbpf, uapi
+from .c cimport btf as c_btf, libbpf, uapi
 from .call cimport Call, enter
 from .errors cimport finish
 from .paths cimport name_bytes, number_of
@@ -14,12 +10,12 @@ __all__ = ["program_type", "map_type", "helper", "kfunc", "link_type", "all"]
 
 cdef dict _known = {}
 
-# Kinds of links that cannot be tried without a target: the function of the kernel that makes them.
-cdef dict MAKERS = {
-    1: "bpf_raw_tracepoint_open", 2: "bpf_tracing_prog_attach", 3: "cgroup_bpf_link_attach", 4: "bpf_iter_link_attach",
-    5: "netns_bpf_link_create", 6: "bpf_xdp_link_attach", 7: "bpf_perf_link_attach", 8: "bpf_kprobe_multi_link_attach",
-    9: "bpf_struct_ops_link_create", 10: "bpf_nf_link_attach", 11: "tcx_link_attach", 12: "bpf_uprobe_multi_link_attach",
-    13: "netkit_link_attach", 14: "sock_map_link_create",
+# Kinds of links cannot be tried without a target: a function of the kernel that only it has.
+cdef dict RELEASERS = {
+    1: "bpf_raw_tp_link_release", 2: "bpf_tracing_link_release", 3: "bpf_cgroup_link_release", 4: "bpf_iter_link_release",
+    5: "bpf_netns_link_release", 6: "bpf_xdp_link_release", 7: "bpf_perf_link_release",
+    8: "bpf_kprobe_multi_link_release", 9: "bpf_struct_ops_map_link_dealloc", 10: "bpf_nf_link_release",
+    11: "tcx_link_release", 12: "bpf_uprobe_multi_link_release", 13: "netkit_link_release", 14: "sock_map_link_release",
 }
 
 
@@ -47,12 +43,18 @@ cdef bint probe(str kind, unsigned int first, unsigned int second) except -1:
 
 
 def program_type(type):
-    """Whether the kernel knows a ProgramType. BpfError if it cannot be asked. Source: libbpf_probe_bpf_prog_type()."""
+    """Whether the kernel knows a ProgramType. BpfError (EOPNOTSUPP) for one that the running libbpf does not know.
+
+    Source: libbpf_probe_bpf_prog_type().
+    """
     return probe("program type", number_of(type, "program type"), 0)
 
 
 def map_type(type):
-    """Whether the kernel knows a MapType. BpfError if it cannot be asked. Source: libbpf_probe_bpf_map_type()."""
+    """Whether the kernel knows a MapType. BpfError (EOPNOTSUPP) for one that the running libbpf does not know.
+
+    Source: libbpf_probe_bpf_map_type().
+    """
     return probe("map type", number_of(type, "map type"), 0)
 
 
@@ -66,16 +68,19 @@ def helper(type, id):
 
 
 def link_type(type):
-    """Whether the kernel has a LinkType, as its list of symbols (/proc/kallsyms) says; None where nobody can see it."""
+    """Whether the kernel has a LinkType, as its list of symbols (/proc/kallsyms) says; None if that is empty.
+
+    A kind of a module that is not loaded counts as missing.
+    """
     cdef unsigned int number = number_of(type, "link type")
-    if number not in MAKERS:
+    if number not in RELEASERS:
         return False
     if "symbols" not in _known:
-        wanted = set(MAKERS.values())
+        wanted = set(RELEASERS.values())
         with open("/proc/kallsyms") as file:
             found = {name for line in file for name in (line.split()[2],) if name in wanted}
         _known["symbols"] = found
-    return MAKERS[number] in _known["symbols"] if _known["symbols"] else None
+    return RELEASERS[number] in _known["symbols"] if _known["symbols"] else None
 
 
 def kfunc(name):
