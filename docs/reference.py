@@ -17,7 +17,7 @@ MARK = re.compile(r"^::: (\w+)$", re.MULTILINE)
 CODE = re.compile(r"``(.+?)``|(`[^`\n]+`)")
 C_NAME = re.compile(r"(?<![\w`./])(?:struct |enum )?\w*[A-Za-z]\w*_\w*(?:\(\))?")
 ATTACHING = {"attach": "Attachable", "attach_probe": "Probing", "attach_trace": "Tracing", "attach_net": "Networking",
-             "attach_hook": "Hooking"}
+             "attach_hook": "Hooking", "atwork": "AtWork"}
 Definitions = dict[str, list[ast.stmt]]
 
 

@@ -1,7 +1,9 @@
 """What this kernel can do, found out by trying, and remembered for the life of the process."""
 from libc.errno cimport errno
+from libc.string cimport memset, strstr
+from posix.unistd cimport close as close_fd
 
-from .c cimport btf as c_btf, libbpf, uapi
+from .c cimport bpf, btf as c_btf, libbpf, uapi
 from .call cimport Call, enter
 from .errors cimport finish
 from .paths cimport name_bytes, number_of
@@ -64,7 +66,36 @@ def helper(type, id):
     BpfError (EOPNOTSUPP) for types that libbpf cannot try: tracing, extensions, LSM, struct_ops.
     Source: libbpf_probe_bpf_helper().
     """
-    return probe("helper", number_of(type, "program type"), number_of(id, "helper"))
+    cdef unsigned int kind = number_of(type, "program type")
+    cdef unsigned int number = number_of(id, "helper")
+    key = "helper", kind, number
+    if key not in _known and probe("helper", kind, number) and refused(kind, number):
+        _known[key] = False
+    return probe("helper", kind, number)
+
+
+cdef bint refused(unsigned int type, unsigned int helper) noexcept:
+    """Whether the kernel says what libbpf before 1.5 did not know: that the helper is for other types."""
+    cdef uapi.bpf_insn code[2]
+    cdef bpf.bpf_prog_load_opts opts
+    cdef char log[4096]
+    cdef int fd
+    memset(code, 0, sizeof(code))
+    code[0].code = 0x85     # call
+    code[0].imm = helper
+    code[1].code = 0x95     # exit
+    log[0] = 0
+    memset(&opts, 0, sizeof(opts))
+    opts.sz = sizeof(opts)
+    opts.log_buf = log
+    opts.log_size = sizeof(log)
+    opts.log_level = 1
+    with nogil:
+        fd = bpf.bpf_prog_load(<uapi.bpf_prog_type>type, NULL, b"GPL", code, 2, &opts)
+    if fd >= 0:
+        close_fd(fd)
+        return False
+    return strstr(log, b"cannot use helper") != NULL
 
 
 def link_type(type):
