@@ -9,12 +9,15 @@ import enum
 import functools
 import inspect
 import re
+import types
 from pathlib import Path
 
 STUBS = Path(__file__).resolve().parent.parent / "src" / "pylbpf"
 MARK = re.compile(r"^::: (\w+)$", re.MULTILINE)
 CODE = re.compile(r"``(.+?)``|(`[^`\n]+`)")
 C_NAME = re.compile(r"(?<![\w`./])(?:struct |enum )?\w*[A-Za-z]\w*_\w*(?:\(\))?")
+ATTACHING = {"attach": "Attachable", "attach_probe": "Probing", "attach_trace": "Tracing", "attach_net": "Networking",
+             "attach_hook": "Hooking", "atwork": "AtWork"}
 Definitions = dict[str, list[ast.stmt]]
 
 
@@ -126,12 +129,26 @@ def describe(name: str) -> str:
     import pylbpf
 
     thing = getattr(pylbpf, name)
+    if inspect.ismodule(thing):
+        return describe_room(name, thing)
     nodes = stub(module_of(name))[name]
     if isinstance(nodes[0], ast.ClassDef):
         return describe_class(name, thing, nodes[0])
     if isinstance(nodes[0], ast.FunctionDef):
         return section(3, f"{name}()", "\n".join(signature(node) for node in nodes), words(thing, name))
     return section(3, name, ast.unparse(nodes[0]), "")
+
+
+def describe_room(name: str, room: types.ModuleType) -> str:
+    """A module that is public as such."""
+    parts = [section(3, name, "", words(room, name))]
+    for member in room.__all__:
+        nodes = stub(name)[member]
+        if isinstance(nodes[0], ast.FunctionDef):
+            parts.append(describe_member(name, member, getattr(room, member), nodes))
+        else:
+            parts.append(section(4, f"{name}.{member}", "", words(getattr(room, member), member)))
+    return "\n".join(parts)
 
 
 def describe_class(name: str, thing: type, node: ast.ClassDef) -> str:
@@ -144,8 +161,8 @@ def describe_class(name: str, thing: type, node: ast.ClassDef) -> str:
     known = ", ".join(f"`{ast.unparse(base)}`" for base in node.bases if name != "Program")
     bases = f"*A kind of {known}.*\n\n" if known else ""
     parts = [section(3, name, head, bases + words(thing, name))]
-    if name == "Program":   # whose attach methods are in a room of their own
-        members = {**members, **definitions(stub("attach")["Attachable"][0].body)}  # type: ignore[attr-defined]
+    for room, base in ATTACHING.items() if name == "Program" else ():     # its attach methods are in rooms of their own
+        members = {**members, **definitions(stub(room)[base][0].body)}  # type: ignore[attr-defined]
     for member, nodes in members.items():
         if not member.startswith("_"):
             parts.append(describe_member(name, member, getattr(thing, member, None), nodes))

@@ -195,8 +195,9 @@ def test_xdp_by_netlink(passing, veth):
     assert found.prog_id == found.drv_prog_id == one.info().id and found.attach_mode == 1
     veth.send(2)
     assert packets(passing) == 2
-    with pytest.raises(FileExistsError, match=f"attach XDP program to {veth.name}"):
+    with pytest.raises(pylbpf.BpfError, match=f"attach XDP program to {veth.name}") as raised:
         xdp.attach(veth.name, two, flags=XdpFlags.UPDATE_IF_NOEXIST)
+    assert raised.value.errno == errno.EBUSY
     with pytest.raises(pylbpf.BpfError):
         xdp.attach(veth.name, two, old_program=two)
     xdp.attach(veth.name, two, old_program=one)

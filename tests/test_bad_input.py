@@ -288,9 +288,17 @@ METHODS = [
     ("map", "delete", 1), ("map", "next_key", 1), ("map", "reuse_fd", 1), ("map", "pin", 1), ("map", "unpin", 1),
     ("map", "create", 1), ("map", "open_pinned", 1), ("map", "from_id", 1), ("map", "from_fd", 1),
     ("map", "get", 1), ("map", "set", 2), ("map", "pop", 1), ("map", "setdefault", 2), ("map", "set_inner", 1),
-    ("obj", "ring_buffer", 2), ("link", "pin", 1), ("btf", "find", 1), ("btf", "name", 1), ("btf", "kind", 1),
+    ("obj", "ring_buffer", 2), ("obj", "user_ring_buffer", 1),
+    ("link", "pin", 1), ("btf", "find", 1), ("btf", "name", 1), ("btf", "kind", 1),
     ("btf", "size", 1), ("btf", "string", 1), ("ring", "poll", 1), ("ring", "consume", 1), ("ring", "add", 2),
     ("ring", "records", 1), ("ring", "read_batch", 1), ("ring", "borrow", 1), ("ring", "start", 1),
+    ("program", "attach_kprobe_multi", 1), ("program", "attach_ksyscall", 1), ("program", "attach_uprobe_multi", 2),
+    ("program", "attach_usdt", 3), ("program", "attach_tracing_multi", 1), ("program", "attach_freplace", 2),
+    ("program", "attach_tcx", 1), ("program", "attach_netkit", 1), ("program", "attach_netns", 1),
+    ("program", "attach_sockmap", 1), ("program", "attach_netfilter", 2), ("program", "prog_attach", 2),
+    ("program", "prog_detach", 2), ("program", "attach_socket", 1), ("program", "detach_socket", 1),
+    ("program", "test_run", 2), ("program", "pin", 1), ("program", "unpin", 1), ("program", "bind_map", 1),
+    ("program", "read_stream", 1), ("link", "update", 1), ("link", "from_fd", 1), ("link", "from_id", 1),
 ]
 
 
@@ -378,7 +386,7 @@ def test_every_method_of_the_main_classes_was_tried():
         "attach", "close", "load", "prepare", "reopen", "destroy", "detach", "disconnect", "unpin", "fileno", "keys",
         "items", "unload", "clone", "disassemble", "tobytes", "attach_trace", "attach_lsm", "attach_iter",
         "attach_struct_ops", "view_insns", "open", "detach_fds", "freeze", "stats", "read_batch_async",
-        "typed", "view", "info", "fdinfo", "values", "popitem", "clear",
+        "typed", "view", "info", "fdinfo", "values", "popitem", "clear", "iter",
     }
     for owner, cls in (("program", pylbpf.Program), ("map", pylbpf.Map), ("link", pylbpf.Link), ("obj", pylbpf.Object),
                        ("btf", pylbpf.Btf), ("ring", pylbpf.RingBuffer)):

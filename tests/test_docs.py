@@ -400,6 +400,8 @@ OURS = re.compile(
     r"| UserRingBuffer\.(closed|capacity|sent) | UserSample(\..*)?"
     r"| ProgramHandler\..* | NativeHandler(\..*)? | LoadOpts\..* | Registration(\..*)? | handlers | SectionInfo"
     r"| Load(Report|Result)(\..*)? | Verify(Report|Result|Comparison|Change)(\..*)?"
+    r"| TestRun(\..*)? | (Program|Map|Btf)Info\..* | LinkInfo(\..*)? | AttachFlags | XdpFlags | query | features | xdp"
+    r"| TcFilter(\..*)? | TcHook\.(interface|attach_point) | Linker\.path | link_files"
     r"| handler_stats | HandlerStats | \w+Error | NotSupported | State | get_(include|libraries|library_dirs) | Program"
 )
 

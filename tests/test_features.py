@@ -17,7 +17,9 @@ KTIME_GET_NS, SKB_STORE_BYTES = 5, 9  # enum bpf_func_id
 
 def test_types_and_helpers():
     assert features.program_type(ProgramType.RAW_TRACEPOINT) and features.map_type(MapType.ARRAY)
-    assert not features.map_type(500) and not features.program_type(500)
+    for unknown in (features.map_type, features.program_type):
+        with pytest.raises(pylbpf.BpfError, match="type 500"):
+            unknown(500)
     assert features.helper(ProgramType.XDP, KTIME_GET_NS)
     assert not features.helper(ProgramType.XDP, SKB_STORE_BYTES)
     assert features.helper(ProgramType.SCHED_CLS, SKB_STORE_BYTES)

@@ -1,4 +1,4 @@
-"""Programs run by hand."""
+"""Programs at work: run by hand, pinned, bound to maps, and what they write."""
 from __future__ import annotations
 
 import errno
@@ -112,3 +112,52 @@ def test_buffers_are_given_back(xdp):
     with pytest.raises(pylbpf.BpfError):
         xdp.programs["pass"].test_run(packet, bytes(1))
     packet.append(1)
+
+
+# ---------------------------------------------------------------- pins, maps, streams
+
+
+def test_pinned_program_outlives_its_object(bpf_object, bpffs):
+    with pylbpf.open(bpf_object("xdp")) as obj:
+        obj.load()
+        program = obj.programs["pass"]
+        program.pin(bpffs / "pass")
+        id = program.info().id
+        with pytest.raises(pylbpf.BpfError, match="pin program 'pass'"):
+            program.pin(bpffs / "pass")
+        program.pin(bpffs / "second")
+        program.unpin(bpffs / "second")
+        assert not (bpffs / "second").exists()
+    assert (bpffs / "pass").exists() and pylbpf.query.program(id).name == "pass"
+    with pytest.raises(pylbpf.BpfError, match="pin program 'pass', /tmp"), pylbpf.open(bpf_object("xdp")) as obj:
+        obj.load()
+        obj.programs["pass"].pin("/tmp/no_bpffs_here")
+
+
+def test_map_is_bound_to_a_program(bpf_object, xdp):
+    with loaded(bpf_object("task_rename"), "on_task_rename") as obj:
+        program = xdp.programs["pass"]
+        before = program.info().map_ids
+        program.bind_map(obj.maps["counts"])
+        assert len(program.info().map_ids) == len(before) + 1
+        with pytest.raises(pylbpf.BpfError, match="bind .* to program 'pass'"):
+            program.bind_map(program)
+        with pytest.raises(TypeError, match="map must be"):
+            program.bind_map("counts")
+
+
+def test_stream_without_anything_in_it(xdp):
+    program = xdp.programs["pass"]
+    if pylbpf.libbpf_version() < (1, 6):
+        with pytest.raises(pylbpf.NotSupported, match=r"libbpf 1\.6"):
+            program.read_stream(1)
+        return
+    try:
+        assert program.read_stream(1) == program.read_stream(2, size=10) == b""
+    except pylbpf.BpfError as error:
+        assert error.errno == errno.EINVAL
+        pytest.skip("streams: kernel older than 6.17")
+    with pytest.raises(pylbpf.BpfError, match="read stream 7"):
+        program.read_stream(7)
+    with pytest.raises(ValueError, match="size is 1 to"):
+        program.read_stream(1, size=0)

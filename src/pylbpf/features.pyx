@@ -1,8 +1,6 @@
 """What this kernel can do, found out by trying, and remembered for the life of the process."""
-import os as _os
-
-from libc.errno cimport EINVAL, EOPNOTSUPP, EPERM, errno
-from libc.string cimport memset
+from libc.errno cimport errno
+from libc.string cimport memset, strstr
 from posix.unistd cimport close as close_fd
 
 from .c cimport bpf, btf as c_btf, libbpf, uapi
@@ -14,12 +12,12 @@ __all__ = ["program_type", "map_type", "helper", "kfunc", "link_type", "all"]
 
 cdef dict _known = {}
 
-# Kinds of links that cannot be tried without a target: the function of the kernel that makes them.
-cdef dict MAKERS = {
-    1: "bpf_raw_tracepoint_open", 2: "bpf_tracing_prog_attach", 3: "cgroup_bpf_link_attach", 4: "bpf_iter_link_attach",
-    5: "netns_bpf_link_create", 6: "bpf_xdp_link_attach", 7: "bpf_perf_link_attach", 8: "bpf_kprobe_multi_link_attach",
-    9: "bpf_struct_ops_link_create", 10: "bpf_nf_link_attach", 11: "tcx_link_attach", 12: "bpf_uprobe_multi_link_attach",
-    13: "netkit_link_attach", 14: "sock_map_link_create",
+# Kinds of links cannot be tried without a target: a function of the kernel that only it has.
+cdef dict RELEASERS = {
+    1: "bpf_raw_tp_link_release", 2: "bpf_tracing_link_release", 3: "bpf_cgroup_link_release", 4: "bpf_iter_link_release",
+    5: "bpf_netns_link_release", 6: "bpf_xdp_link_release", 7: "bpf_perf_link_release",
+    8: "bpf_kprobe_multi_link_release", 9: "bpf_struct_ops_map_link_dealloc", 10: "bpf_nf_link_release",
+    11: "tcx_link_release", 12: "bpf_uprobe_multi_link_release", 13: "netkit_link_release", 14: "sock_map_link_release",
 }
 
 
@@ -47,12 +45,18 @@ cdef bint probe(str kind, unsigned int first, unsigned int second) except -1:
 
 
 def program_type(type):
-    """Whether the kernel knows a ProgramType. BpfError if it cannot be asked. Source: libbpf_probe_bpf_prog_type()."""
+    """Whether the kernel knows a ProgramType. BpfError (EOPNOTSUPP) for one that the running libbpf does not know.
+
+    Source: libbpf_probe_bpf_prog_type().
+    """
     return probe("program type", number_of(type, "program type"), 0)
 
 
 def map_type(type):
-    """Whether the kernel knows a MapType. BpfError if it cannot be asked. Source: libbpf_probe_bpf_map_type()."""
+    """Whether the kernel knows a MapType. BpfError (EOPNOTSUPP) for one that the running libbpf does not know.
+
+    Source: libbpf_probe_bpf_map_type().
+    """
     return probe("map type", number_of(type, "map type"), 0)
 
 
@@ -62,20 +66,52 @@ def helper(type, id):
     BpfError (EOPNOTSUPP) for types that libbpf cannot try: tracing, extensions, LSM, struct_ops.
     Source: libbpf_probe_bpf_helper().
     """
-    return probe("helper", number_of(type, "program type"), number_of(id, "helper"))
+    cdef unsigned int kind = number_of(type, "program type")
+    cdef unsigned int number = number_of(id, "helper")
+    key = "helper", kind, number
+    if key not in _known and probe("helper", kind, number) and refused(kind, number):
+        _known[key] = False
+    return probe("helper", kind, number)
+
+
+cdef bint refused(unsigned int type, unsigned int helper) noexcept:
+    """Whether the kernel says what libbpf before 1.5 did not know: that the helper is for other types."""
+    cdef uapi.bpf_insn code[2]
+    cdef bpf.bpf_prog_load_opts opts
+    cdef char log[4096]
+    cdef int fd
+    memset(code, 0, sizeof(code))
+    code[0].code = 0x85     # call
+    code[0].imm = helper
+    code[1].code = 0x95     # exit
+    log[0] = 0
+    memset(&opts, 0, sizeof(opts))
+    opts.sz = sizeof(opts)
+    opts.log_buf = log
+    opts.log_size = sizeof(log)
+    opts.log_level = 1
+    with nogil:
+        fd = bpf.bpf_prog_load(<uapi.bpf_prog_type>type, NULL, b"GPL", code, 2, &opts)
+    if fd >= 0:
+        close_fd(fd)
+        return False
+    return strstr(log, b"cannot use helper") != NULL
 
 
 def link_type(type):
-    """Whether the kernel has a LinkType, as its list of symbols (/proc/kallsyms) says; None where nobody can see it."""
+    """Whether the kernel has a LinkType, as its list of symbols (/proc/kallsyms) says; None if that is empty.
+
+    A kind of a module that is not loaded counts as missing.
+    """
     cdef unsigned int number = number_of(type, "link type")
-    if number not in MAKERS:
+    if number not in RELEASERS:
         return False
     if "symbols" not in _known:
-        wanted = set(MAKERS.values())
+        wanted = set(RELEASERS.values())
         with open("/proc/kallsyms") as file:
             found = {name for line in file for name in (line.split()[2],) if name in wanted}
         _known["symbols"] = found
-    return MAKERS[number] in _known["symbols"] if _known["symbols"] else None
+    return RELEASERS[number] in _known["symbols"] if _known["symbols"] else None
 
 
 def kfunc(name):

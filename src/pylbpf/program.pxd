@@ -1,9 +1,9 @@
-from .attach_hook cimport Hooking
+from .atwork cimport AtWork
 from .c cimport libbpf
 from .handle cimport Handle
 
 
-cdef class Program(Hooking):
+cdef class Program(AtWork):
     cdef bint enter(self, str operation) except -1
     cdef bint change(self, int phases, str what) except -1
     cdef int done(self, bint locked, int code, str what) except -1

@@ -4,13 +4,11 @@ from typing import final
 from _typeshed import FileDescriptorLike
 from typing_extensions import Buffer
 
-from .attach_hook import Hooking
+from .atwork import AtWork
 from .enums import AttachType, ProgramFlags, ProgramType
 from .handlers import ProgramHandler
-from .info import ProgramInfo
 from .insns import Insns
 from .object import Object
-from .testrun import TestRun
 
 @final
 class FuncInfo:
@@ -33,7 +31,7 @@ class LineInfo:
     def column(self) -> int: ...
 
 @final
-class Program(Hooking):
+class Program(AtWork):
     @property
     def object(self) -> Object | None: ...
     @property
@@ -76,19 +74,6 @@ class Program(Hooking):
     @property
     def fd(self) -> int: ...
     def fileno(self) -> int: ...
-    def info(self) -> ProgramInfo: ...
-    def test_run(
-        self,
-        data: Buffer | None = None,
-        ctx: Buffer | None = None,
-        *,
-        repeat: int = 1,
-        cpu: int | None = None,
-        flags: int = 0,
-        live_frames: bool = False,
-        batch_size: int = 0,
-        data_size_out: int | None = None,
-    ) -> TestRun: ...
     def set_attach_target(self, name: str, *, prog_fd: FileDescriptorLike = 0) -> None: ...
     @property
     def insn_count(self) -> int: ...

@@ -8,15 +8,13 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from .attach cimport interface_index
-from .attach_hook cimport Hooking
+from .atwork cimport AtWork
 from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter, note_missing
 from .errors cimport finish
 from .handle cimport FAILED, Handle, LOADED, OPEN, OPENING, PREPARED, Record
-from .info cimport program_info
 from .insns cimport Insns, view_insns
 from .paths cimport name_bytes, number_of
-from .testrun cimport test_run
 
 from .errors import StateError
 
@@ -56,7 +54,7 @@ cdef class LineInfo:
 
 
 @cython.final
-cdef class Program(Hooking):
+cdef class Program(AtWork):
     """One program of an object. It keeps the object alive, and two of the same program are equal.
 
     Setters work before load (also in the callbacks of a handler), and raise StateError afterwards. A program that a
@@ -263,28 +261,6 @@ cdef class Program(Hooking):
         if fd < 0:
             raise StateError(_errno.EINVAL, "the program is not loaded", "fileno", str(self))
         return fd
-
-    def info(self):
-        """What the kernel says about the loaded program now: a ProgramInfo.
-
-        Its arrays are fetched when they are asked for, as long as the object is open.
-        Source: bpf_obj_get_info_by_fd().
-        """
-        return program_info(self.fileno(), self)
-
-    def test_run(self, data=None, ctx=None, *, repeat=1, cpu=None, flags=0, bint live_frames=False, batch_size=0,
-                 data_size_out=None):
-        """Run the loaded program on data that is made up, and return a TestRun.
-
-        ``data`` (bytes-like) is the packet, ``ctx`` the context (bytes-like, as the type's struct of linux/bpf.h, or
-        for raw tracepoints and fentry an array of 64-bit arguments). ``repeat`` runs it more often, ``cpu`` on that
-        processor. ``live_frames`` (XDP, kernel 5.18) sends the packets on, in batches of ``batch_size``: nothing comes
-        back. ``data_size_out`` is the room for the data that comes back, by default 4096 bytes more than went in; if
-        that is not enough, BpfError (ENOSPC), whose ``result`` has what fits. The object is not locked meanwhile.
-        Minimum kernel 4.12, of many types newer. Source: bpf_prog_test_run_opts().
-        """
-        return test_run(self, <int>libbpf.bpf_program__type(self.live()), data, ctx, repeat, cpu, flags,
-                        batch_size, live_frames, data_size_out)
 
     @property
     def handler(self):

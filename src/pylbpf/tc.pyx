@@ -27,7 +27,7 @@ cdef enum:
 
 @cython.final
 cdef class TcHook:
-    """A place of traffic control: the ingress or egress of an interface, given by name or index.
+    """A place of traffic control: the ingress or egress of an ``interface``, given by name or index.
 
     ``attach_point`` is "ingress", "egress", "both" (for create() and destroy() only), "custom" (``parent``: the number of
     a qdisc's class), or from libbpf 1.6 on "qdisc" (``qdisc``: its kind, ``handle`` and ``parent``: where it stands).

@@ -25,7 +25,7 @@ XdpQuery.__doc__ = """The XDP programs of an interface: their numbers, 0 for non
 def attach(interface, program, *, flags=0, old_program=None):
     """Attach a loaded Program (or its descriptor) to an interface, given by name or index, in the place of what is there.
 
-    ``flags`` are XdpFlags: UPDATE_IF_NOEXIST fails (FileExistsError) if there is one. With ``old_program`` only if that
+    ``flags`` are XdpFlags: UPDATE_IF_NOEXIST fails (BpfError, EBUSY) if there is one. With ``old_program`` only if that
     is the one which runs now; else BpfError (EEXIST). Minimum kernel 4.8, with old_program 5.7.
     Source: bpf_xdp_attach().
     """

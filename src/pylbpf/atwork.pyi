@@ -1,0 +1,25 @@
+from _typeshed import FileDescriptorLike, StrOrBytesPath
+from typing_extensions import Buffer
+
+from .attach_hook import Hooking
+from .info import ProgramInfo
+from .testrun import TestRun
+
+class AtWork(Hooking):
+    def info(self) -> ProgramInfo: ...
+    def test_run(
+        self,
+        data: Buffer | None = None,
+        ctx: Buffer | None = None,
+        *,
+        repeat: int = 1,
+        cpu: int | None = None,
+        flags: int = 0,
+        live_frames: bool = False,
+        batch_size: int = 0,
+        data_size_out: int | None = None,
+    ) -> TestRun: ...
+    def pin(self, path: StrOrBytesPath) -> None: ...
+    def unpin(self, path: StrOrBytesPath) -> None: ...
+    def bind_map(self, map: FileDescriptorLike) -> None: ...
+    def read_stream(self, stream: int, *, size: int = 65536) -> bytes: ...

@@ -1,0 +1,108 @@
+"""A loaded program at work: what the kernel says about it, what it writes, what it is bound to; and runs by hand."""
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
+from libc.errno cimport errno
+from libc.string cimport memset
+
+from .attach_hook cimport Hooking
+from .c cimport bpf, libbpf
+from .call cimport Call, enter, note_missing
+from .errors cimport finish
+from .info cimport program_info
+from .paths cimport number_of, path_bytes
+from .targets cimport descriptor_of
+from .testrun cimport test_run
+
+libbpf.pylbpf_on_missing = note_missing
+
+
+cdef class AtWork(Hooking):
+    """What Program inherits: everything that needs it loaded, but attaching."""
+
+    def info(self):
+        """What the kernel says about the loaded program now: a ProgramInfo.
+
+        Its arrays are fetched when they are asked for, as long as the object is open.
+        Source: bpf_obj_get_info_by_fd().
+        """
+        return program_info(self.fileno(), self)
+
+    def test_run(self, data=None, ctx=None, *, repeat=1, cpu=None, flags=0, bint live_frames=False, batch_size=0,
+                 data_size_out=None):
+        """Run the loaded program on data that is made up, and return a TestRun.
+
+        ``data`` (bytes-like) is the packet, ``ctx`` the context (bytes-like, as the type's struct of linux/bpf.h, or
+        for raw tracepoints and fentry an array of 64-bit arguments). ``repeat`` runs it more often, ``cpu`` on that
+        processor. ``live_frames`` (XDP, kernel 5.18) sends the packets on, in batches of ``batch_size``: nothing comes
+        back. ``data_size_out`` is the room for the data that comes back, by default 4096 bytes more than went in; if
+        that is not enough, BpfError (ENOSPC), whose ``result`` has what fits. The object is not locked meanwhile.
+        Minimum kernel 4.12, of many types newer. Source: bpf_prog_test_run_opts().
+        """
+        return test_run(self, <int>libbpf.bpf_program__type(self.live()), data, ctx, repeat, cpu, flags,
+                        batch_size, live_frames, data_size_out)
+
+    def pin(self, path):
+        """Pin the program in a BPF file system, so that the kernel keeps it; the file stays when the object is closed.
+
+        Source: bpf_program__pin().
+        """
+        self.pin_or_unpin(path, "pin")
+
+    def unpin(self, path):
+        """Remove a pin of this program. Source: bpf_program__unpin()."""
+        self.pin_or_unpin(path, "unpin")
+
+    cdef int pin_or_unpin(self, object path, str operation) except -1:
+        cdef bytes raw = path_bytes(path)
+        cdef const char *where = raw
+        cdef bint pin = operation == "pin"
+        cdef Call call
+        cdef int code
+        cdef bint locked = self.begin(operation)
+        enter(&call, <PyObject *>self.handle)
+        with nogil:
+            code = libbpf.bpf_program__pin(self.ptr, where) if pin else libbpf.bpf_program__unpin(self.ptr, where)
+        if locked:
+            self.handle.release()
+        finish(&call, code, operation, f"{self}, {path}")
+
+    def bind_map(self, map):
+        """Have the kernel keep a map (a Map or descriptor) as long as the program, although it does not use it.
+
+        Minimum kernel 5.10. Source: bpf_prog_bind_map().
+        """
+        cdef int fd = descriptor_of(map, "map")
+        cdef int program = self.fileno()
+        cdef Call call
+        cdef int code
+        enter(&call, NULL)
+        with nogil:
+            code = bpf.bpf_prog_bind_map(program, fd, NULL)
+            if code < 0:
+                code = -errno
+        finish(&call, code, f"bind {map} to", self)
+
+    def read_stream(self, stream, *, size=65536):
+        """What the program has written to its stream 1 (standard output) or 2 (errors), bytes of up to ``size``.
+
+        What is read is gone; b"" if there is nothing. Minimum kernel 6.17, libbpf 1.6. Source: bpf_prog_stream_read().
+        """
+        cdef unsigned int number = number_of(stream, "stream")
+        cdef unsigned int room = number_of(size, "size")
+        cdef bpf.bpf_prog_stream_read_opts opts
+        cdef bytes text
+        cdef char *out
+        cdef Call call
+        cdef int code, program
+        if not 1 <= room <= 1 << 24:
+            raise ValueError(f"size is 1 to {1 << 24}, not {room}")
+        text = PyBytes_FromStringAndSize(NULL, room)
+        out = PyBytes_AS_STRING(text)
+        memset(&opts, 0, sizeof(opts))
+        opts.sz = sizeof(opts)
+        program = self.fileno()
+        enter(&call, NULL)
+        with nogil:
+            code = bpf.bpf_prog_stream_read(program, number, out, room, &opts)
+        finish(&call, code, f"read stream {number} of", self)
+        return text[:code]
