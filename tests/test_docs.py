@@ -397,6 +397,7 @@ OURS = re.compile(
     r"| RingBuffer\.(closed|close|records|read_batch_async|start|stats) | Record(\..*)? | RecordBatch(\..*)? | Lease(\..*)?"
     r"| Consumer(\..*)? | Ring(Stats|State)(\..*)? | NativeCallback(\..*)?"
     r"| UserRingBuffer\.(closed|capacity|sent) | UserSample(\..*)?"
+    r"| PerfEvent\.(closed|close|targets|name) | PerfBuffer\.(closed|stats|records) | Perf(Record|Stats|Cpu)(\..*)?"
     r"| ProgramHandler\..* | NativeHandler(\..*)? | LoadOpts\..* | Registration(\..*)? | handlers | SectionInfo"
     r"| Load(Report|Result)(\..*)? | Verify(Report|Result|Comparison|Change)(\..*)?"
     r"| handler_stats | HandlerStats | \w+Error | NotSupported | State | get_(include|libraries|library_dirs) | Program"
