@@ -21,9 +21,8 @@ def main(queued: bool, interval: float | None, count: int | None) -> None:
     """
     console = Console()
     with loaded("biolatency", NEEDS) as obj:
-        for program in obj.programs.values():
-            if queued or program.name != "on_insert":
-                program.attach()
+        obj.programs["on_insert"].autoattach = queued
+        obj.attach()
         console.print("Measuring block devices... Ctrl-C ends it.")
         repeat(obj, "µs", interval, count, console)
 

@@ -23,10 +23,10 @@ def draw(counts: numpy.ndarray, unit: str, console: Console) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column(unit, justify="right", no_wrap=True)
     table.add_column("count", justify="right")
-    table.add_column("distribution", ratio=1, min_width=30)
+    table.add_column("distribution")
     for slot, count in enumerate(counts[:int(counts.nonzero()[0][-1]) + 1]):
         low = 0 if slot == 0 else 1 << slot
-        table.add_row(f"{low} → {(2 << slot) - 1}", str(count), Bar(int(counts.max()), 0, int(count), color="cyan"))
+        table.add_row(f"{low} → {(2 << slot) - 1}", str(count), Bar(int(counts.max()), 0, int(count), width=40, color="cyan"))
     console.print(table)
 
 

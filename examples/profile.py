@@ -14,6 +14,7 @@ from common import loaded
 from flamegraph import svg
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from symbols import Process, kernel
 
 NEEDS = "Linux 4.9 or later with perf events: CONFIG_PERF_EVENTS"
@@ -49,7 +50,7 @@ def show(found: dict[tuple[str, ...], int], console: Console) -> None:
     table.add_column("samples", justify="right")
     table.add_column("share", justify="right")
     for (command, name), count in inner.most_common(15):
-        table.add_row(command, name, str(count), f"{100 * count / total:.1f} %")
+        table.add_row(Text(command), Text(name), str(count), f"{100 * count / total:.1f} %")
     console.print(table)
 
 

@@ -159,7 +159,8 @@ def test_biolatency(btf, tmp_path):
                 with open(tmp_path / str(number), "wb") as file:
                     file.write(bytes(65536))
                     os.fsync(file.fileno())
-        assert "distribution" in "".join(printed) or "nothing was counted" in "".join(printed)
+        on_device = os.path.exists(f"/sys/dev/block/{os.major(tmp_path.stat().st_dev)}:{os.minor(tmp_path.stat().st_dev)}")
+        assert ("distribution" if on_device else "nothing was counted") in "".join(printed)
 
 
 def test_profile(requires_bpf, requires_perf_event, tmp_path):
@@ -253,7 +254,7 @@ def test_histogram_is_drawn_up_to_its_last_slot(parts):
     lines = console.file.getvalue().splitlines()
     assert [line.split()[:4] for line in lines[1:]] == [
         ["0", "→", "1", "1"], ["2", "→", "3", "0"], ["4", "→", "7", "4"]]
-    assert lines[3].count("█") > lines[1].count("█")
+    assert lines[3].count("█") == 40 and lines[1].count("█") == 10
     histogram.draw(numpy.zeros(4, "u8"), "µs", console)
     assert "nothing was counted" in console.file.getvalue()
 
