@@ -113,7 +113,7 @@ def test_every_public_method_has_a_docstring(cls):
 
 # What pylbpf does by itself, or what other methods do; everything else names what it wraps.
 OWN = {
-    "Object": {"state", "closed", "programs", "maps", "links", "reopen", "ring_buffer", "user_ring_buffer"},
+    "Object": {"state", "closed", "programs", "maps", "links", "reopen", "ring_buffer", "user_ring_buffer", "perf_buffer"},
     "Program": {"object", "log", "fileno", "handler", "insn_count", "insns", "view_insns", "disassemble", "attach"},
     "Map": {"fileno", "close", "closed", "popitem"},
     "Link": {"close", "closed", "fileno", "name", "program"},

@@ -61,6 +61,8 @@ _LATER = {
     "LinkInfo": "linkinfo", "ProgramInfo": "info", "MapInfo": "info", "BtfInfo": "info",
     "TestRun": "testrun", "stats_enabled": "runstats", "query": "", "features": "", "xdp": "",
     "TcHook": "tc", "TcFilter": "tc", "Linker": "linker", "link_files": "linker",
+    "PerfEvent": "perfevent", "PerfBuffer": "perfbuf", "PerfRecord": "perfbuf", "PerfStats": "perfstats",
+    "PerfCpu": "perfstats",
     **dict.fromkeys(("verify_many", "VerifyReport", "VerifyResult", "VerifyComparison", "VerifyChange"), "verify"),
 }
 
@@ -73,7 +75,7 @@ __all__ = [
     "query", "features", "stats_enabled", "xdp", "TcHook", "TcFilter",
     "Linker", "link_files",
     "RingBuffer", "Record", "RecordBatch", "RecordError", "Lease", "NativeCallback", "Consumer", "RingStats", "RingState",
-    "UserRingBuffer", "UserSample",
+    "PerfBuffer", "PerfRecord", "PerfStats", "PerfCpu", "PerfEvent", "UserRingBuffer", "UserSample",
     "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
     "section_info", "SectionInfo", "handler_stats", "HandlerStats",
     "load_many", "LoadReport", "LoadResult",

@@ -82,6 +82,11 @@ from .recordbatch import RecordBatch as RecordBatch
 from .ringbuf import RingBuffer as RingBuffer
 from .ringstats import RingState as RingState
 from .ringstats import RingStats as RingStats
+from .perfbuf import PerfBuffer as PerfBuffer
+from .perfbuf import PerfRecord as PerfRecord
+from .perfevent import PerfEvent as PerfEvent
+from .perfstats import PerfCpu as PerfCpu
+from .perfstats import PerfStats as PerfStats
 from .userring import UserRingBuffer as UserRingBuffer
 from .userring import UserSample as UserSample
 from .runstats import stats_enabled as stats_enabled
@@ -103,7 +108,7 @@ __all__ = [
     "query", "features", "stats_enabled", "xdp", "TcHook", "TcFilter",
     "Linker", "link_files",
     "RingBuffer", "Record", "RecordBatch", "RecordError", "Lease", "NativeCallback", "Consumer", "RingStats", "RingState",
-    "UserRingBuffer", "UserSample",
+    "PerfBuffer", "PerfRecord", "PerfStats", "PerfCpu", "PerfEvent", "UserRingBuffer", "UserSample",
     "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
     "section_info", "SectionInfo", "handler_stats", "HandlerStats",
     "load_many", "LoadReport", "LoadResult",

@@ -1,19 +1,35 @@
-"""How long a call may wait: seconds from users, a moment inside, milliseconds for the kernel."""
-from time import monotonic as _monotonic
+"""How long a call may wait: seconds from users, a moment inside, milliseconds for the kernel. And how much it may take."""
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+cdef double FOREVER = float("inf")
 
 
-cdef object deadline_of(object timeout):
+cdef double now() noexcept nogil:
+    cdef timespec time
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return time.tv_sec + time.tv_nsec * 1e-9
+
+
+cdef double deadline_of(object timeout) except? -1:
     if timeout is None:
-        return None
+        return FOREVER
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise TypeError(f"timeout must be seconds or None, not {type(timeout).__name__}")
     if timeout != timeout:
         raise ValueError("timeout is not a number")
-    return None if timeout == float("inf") else _monotonic() + timeout
+    return max(0.0, now() + <double>timeout)
 
 
-cdef int milliseconds(object deadline) except -2:
-    if deadline is None:
-        return -1
-    cdef double left = deadline - _monotonic()
+cdef int milliseconds(double deadline) noexcept nogil:
+    cdef double left = deadline - now()
     return 0 if left <= 0 else <int>min(left * 1000 + 1, 86400000.0)
+
+
+cdef size_t limit_of(object number, str what) except 0:
+    if number is None:
+        return <size_t>-1
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"{what} must be a number or None, not {type(number).__name__}")
+    if number < 1:
+        raise ValueError(f"{what} is 1 or more, not {number}")
+    return number

@@ -15,6 +15,7 @@ from .variables import Globals
 from .handlers import ProgramHandler
 from .linkset import LinkSet
 from .map import Map
+from .perfbuf import PerfBuffer
 from .ringbuf import RingBuffer
 from .userring import UserRingBuffer
 
@@ -57,6 +58,25 @@ class Object:
         batches: bool = False,
         tail: bool = False,
     ) -> RingBuffer: ...
+    def perf_buffer(
+        self,
+        map: str | Map,
+        callback: Callable[[Any], object] | NativeCallback | None = None,
+        *,
+        type: numpy.typing.DTypeLike | type[Any] | None = None,
+        dispatch: Mapping[int | None, Any] | None = None,
+        tag: str | None = None,
+        batches: bool = False,
+        tail: bool = False,
+        lost: Callable[[int, int], object] | None = None,
+        pages: int = 8,
+        cpus: Iterable[int] | None = None,
+        keys: Iterable[int] | None = None,
+        wakeup_events: int = 1,
+        watermark: int | None = None,
+        raw: bool = False,
+        attr: Buffer | None = None,
+    ) -> PerfBuffer: ...
     def user_ring_buffer(self, map: str | Map) -> UserRingBuffer: ...
     def detach_fds(self) -> Descriptors: ...
     def close(self) -> None: ...

@@ -224,6 +224,21 @@ cdef class Object:
         return RingBuffer(chosen, callback, type=type, dispatch=dispatch, tag=tag, batches=batches, tail=tail,
                           drops=self.maps[drops] if drops in list(self.maps) else None)
 
+    def perf_buffer(self, map, callback=None, *, type=None, dispatch=None, tail=False, **options):
+        """Open a PerfBuffer on one of the object's maps, given by name or as a Map.
+
+        The rest is as for PerfBuffer, but types may also be names of structures in the object's BTF.
+        """
+        from .perfbuf import PerfBuffer
+        from .record import named_type
+        if isinstance(type, str):
+            type = named_type(self.btf, type, tail)
+        if dispatch is not None:
+            dispatch = {key: named_type(self.btf, value, tail) if isinstance(value, str) else value
+                        for key, value in dispatch.items()}
+        return PerfBuffer(self.maps[map] if isinstance(map, str) else map, callback, type=type, dispatch=dispatch,
+                          tail=tail, **options)
+
     def user_ring_buffer(self, map):
         """Open a UserRingBuffer on one of the object's maps, given by name or as a Map."""
         from .userring import UserRingBuffer

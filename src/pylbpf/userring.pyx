@@ -351,7 +351,7 @@ cdef class UserRingBuffer:
             fail(code, "reserve in", "user ring buffer")
         return data
 
-    cdef void *take(self, Py_ssize_t size, object deadline) except? NULL:
+    cdef void *take(self, Py_ssize_t size, double deadline) except? NULL:
         """Reserve, and wait for room until the deadline; NULL if there is none by then.
 
         Nothing may happen between this and the use of the result: close() does not know of it yet.
@@ -382,8 +382,7 @@ cdef class UserRingBuffer:
                 left = milliseconds(deadline)
                 if data != NULL or left == 0:
                     return data
-                if left < 0 or left > pause:
-                    left = pause
+                left = min(left, pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
                 with nogil:
                     ready = epoll_wait(epoll, &event, 1, left)
@@ -414,7 +413,7 @@ cdef class UserRingBuffer:
         """
         cdef UserSample sample
         cdef Py_ssize_t length
-        deadline = deadline_of(timeout)
+        cdef double deadline = deadline_of(timeout)
         record = None
         if type is not None:
             if size is not None:
@@ -448,7 +447,7 @@ cdef class UserRingBuffer:
         """
         cdef Py_buffer buffer
         cdef void *place
-        deadline = deadline_of(timeout)
+        cdef double deadline = deadline_of(timeout)
         PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
         try:
             self.check()
@@ -475,7 +474,7 @@ cdef class UserRingBuffer:
         cdef Py_ssize_t length, count, burst
         cdef Py_ssize_t done = 0
         cdef void *place
-        deadline = deadline_of(timeout)
+        cdef double deadline = deadline_of(timeout)
         cdef Py_ssize_t wanted = -1 if size is None else size
         PyObject_GetBuffer(records, &buffer, PyBUF_C_CONTIGUOUS)
         try:

@@ -138,6 +138,13 @@ def everything(source: Union[str, Path, bytes, bytearray, memoryview], map_fd: i
             to_program.send(b"12345678")
             count: int = to_program.send_many(array.array("Q", [1, 2]), timeout=0.5)
             print(count, to_program.sent)
+        with obj.perf_buffer("samples", print, pages=16, lost=lambda cpu, count: print(cpu, count)) as buffer:
+            received: int = buffer.poll(0.1, max_records=5) + buffer.stats().lost
+            print(received, len(buffer.read_batch(timeout=0)))
+        with pylbpf.PerfEvent("cpu-clock", frequency=99, cpus=[0]) as event:
+            sampled: pylbpf.LinkSet = event.attach(program)
+            events: int = sum(count for count, _, _ in event.counts())
+            print(sampled, events, event.targets[0][1])
         types = obj.btf
         if types is not None:
             print(types.name(types.find("record")), len(types))
