@@ -157,7 +157,7 @@ cdef class PerfBuffer:
         self.raw = raw
         fill_attributes(&attributes, attr, wakeup_events, watermark)
         if isinstance(map, Map):
-            if <int>libbpf.bpf_map__type((<Map>map).live()) != PERF_EVENT_ARRAY:
+            if (<Map>map).kind() != PERF_EVENT_ARRAY:
                 raise ValueError(f"{map} is a {map.type.name}, not a PERF_EVENT_ARRAY")
             fd = (<Map>map).descriptor()
         else:
@@ -172,7 +172,7 @@ cdef class PerfBuffer:
             cpus = [cpu for cpu in online_cpus() if cpu < info.max_entries]
         self.open(map, &attributes, pages, [*cpus], [*(cpus if keys is None else keys)])
         self.map = map
-        if isinstance(map, Map):
+        if isinstance(map, Map) and (<Map>map).handle is not None:
             self.belong((<Map>map).handle)
 
     cdef int open(self, object map, event_attr *attr, size_t pages, list cpus, list keys) except -1:
@@ -307,6 +307,7 @@ cdef class PerfBuffer:
         Records that were not read are lost. Source: perf_buffer__free().
         """
         cdef uint64_t one = 1
+        cdef Handle handle
         if self.ptr == NULL:
             return
         if self.generation == fork_generation():
@@ -319,8 +320,9 @@ cdef class PerfBuffer:
             if self.ptr == NULL:        # another thread was faster
                 return
         self.free_all()
-        if isinstance(self.map, Map) and (<Map>self.map).handle.rings is not None:
-            (<Map>self.map).handle.rings.pop(id(self), None)
+        handle = (<Map>self.map).handle if isinstance(self.map, Map) else None
+        if handle is not None and handle.rings is not None:
+            handle.rings.pop(id(self), None)
         self.map = self.callback = self.lost_callback = None
 
     def stats(self):

@@ -216,7 +216,7 @@ cdef class UserRingBuffer:
         if self.ptr != NULL or self.closing:
             raise StateError(_errno.EINVAL, "the user ring buffer is open already", None, str(self))
         if isinstance(map, Map):
-            if <int>libbpf.bpf_map__type((<Map>map).live()) != USER_RINGBUF:
+            if (<Map>map).kind() != USER_RINGBUF:
                 raise ValueError(f"{map} is a {map.type.name}, not a USER_RINGBUF")
             fd = (<Map>map).descriptor()
         else:
@@ -237,9 +237,9 @@ cdef class UserRingBuffer:
         finish(&call, code, "open user ring buffer on", map)
         self.capacity = info.max_entries
         self.map = map
-        if isinstance(map, Map):
+        handle = (<Map>map).handle if isinstance(map, Map) else None
+        if handle is not None:
             # Be closed with the object.
-            handle = (<Map>map).handle
             if handle.rings is None:
                 handle.rings = {}
             handle.rings[id(self)] = _ref(self)
@@ -301,6 +301,7 @@ cdef class UserRingBuffer:
         BufferError while samples are reserved. What was sent stays in the map. Source: user_ring_buffer__free().
         """
         cdef uint64_t one = 1
+        cdef Handle handle
         if self.ptr == NULL:
             return
         self._check_outside("close")
@@ -317,8 +318,9 @@ cdef class UserRingBuffer:
             PyThread_release_lock(self.lock)
         else:
             self.free_all()
-        if isinstance(self.map, Map) and (<Map>self.map).handle.rings is not None:
-            (<Map>self.map).handle.rings.pop(id(self), None)
+        handle = (<Map>self.map).handle if isinstance(self.map, Map) else None
+        if handle is not None and handle.rings is not None:
+            handle.rings.pop(id(self), None)
         self.map = None
 
     # Room
