@@ -30,7 +30,7 @@ def stacks(obj: pylbpf.Object) -> dict[tuple[str, ...], int]:
     """Command and names of functions, outermost first -> samples."""
     processes: dict[int, Process] = {}
     found: collections.Counter[tuple[str, ...]] = collections.Counter()
-    for key, value in obj.maps["counts"].items():
+    for key, value in obj.maps["counts"].raw.items():
         pid, user, inner, comm = struct.unpack("=Iii16s", key)
         process = processes.get(pid) or processes.setdefault(pid, Process(pid))
         names = [comm.rstrip(b"\0").decode(errors="replace")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import time
 
 import click
@@ -21,10 +22,10 @@ TRAFFIC = numpy.dtype([("packets", "u8"), ("bytes", "u8")])
 def counted(obj: pylbpf.Object) -> dict[int, tuple[int, int]]:
     """Protocol -> packets and bytes, summed over all CPUs."""
     found = {}
-    for key, value in obj.maps["traffic"].items():
-        each = numpy.frombuffer(value, TRAFFIC)
+    for protocol in range(257):
+        each = numpy.frombuffer(obj.maps["traffic"].lookup(protocol.to_bytes(4, sys.byteorder)), TRAFFIC)
         if each["packets"].any():
-            found[int.from_bytes(key, "little")] = int(each["packets"].sum()), int(each["bytes"].sum())
+            found[protocol] = int(each["packets"].sum()), int(each["bytes"].sum())
     return found
 
 
