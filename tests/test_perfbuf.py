@@ -538,3 +538,10 @@ def test_many_threads_close(sender):
         with contextlib.ExitStack() as stack:
             raised = [stack.enter_context(thread(buffer.close)) for _ in range(4)]
             assert raised == [[]] * 4 and buffer.closed
+
+
+def test_map_without_an_object(requires_bpf, requires_perf_event):
+    with pylbpf.Map.create(pylbpf.MapType.PERF_EVENT_ARRAY, key_size=4, value_size=4, max_entries=1) as map:
+        with pylbpf.PerfBuffer(map) as buffer:
+            map.close()
+            assert list(buffer.records(timeout=0)) == [] and len(buffer.stats().cpus) == 1

@@ -529,3 +529,15 @@ def test_child_can_neither_send_nor_finish_what_the_parent_reserved(side):
     memoryview(sample)[:] = b"first   "
     sample.submit()
     assert [seen.first[:8] for seen in side.drain()] == [b"first   ", b"second  "]
+
+
+def test_map_without_an_object(requires_bpf):
+    with pylbpf.Map.create(pylbpf.MapType.USER_RINGBUF, max_entries=4096) as map:
+        with pylbpf.UserRingBuffer(map) as ring:
+            ring.send(b"x")
+            map.close()
+            ring.send(b"y")
+            assert ring.sent == 2
+    with pylbpf.Map.create(pylbpf.MapType.RINGBUF, max_entries=4096) as map:
+        with pytest.raises(ValueError, match="not a USER_RINGBUF"):
+            pylbpf.UserRingBuffer(map)
