@@ -342,10 +342,10 @@ def wrong():
     yield Writer().add(6, "e", 3), "enum 1 .e. has 3 bytes"
     yield Writer().add(16, "f", 0), "float"
     yield Writer().integer().structure("s", 4, (0, 1, 8)), "ends at bit 40"
-    yield Writer().integer().structure("s", 4, (0, 9, 0)), "refers to type 9"
+    yield Writer().integer().structure("s", 4, (0, 9, 0)), "refers to type 9|invalid referenced type"
     yield Writer().structure("s", 4, (0, 0, 0)), "has no size"
-    yield Writer().add(4, "s", 4, (999, 0, 0), 1), "name at byte 999"
-    yield Writer().add(4, 999, 4), "name at byte 999"
+    yield Writer().add(4, "s", 4, (999, 0, 0), 1), "name at byte 999|invalid (field|type) name"
+    yield Writer().add(4, 999, 4), "name at byte 999|invalid (field|type) name"
     yield Writer().add(4, "s", 0).array(1, 1 << 31), "elements without size"
     yield Writer().integer().add(4, "s", 1 << 31, (0, 1, (1 << 32) - 64), 1), "nearly empty"
     chain = Writer()
