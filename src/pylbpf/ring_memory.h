@@ -87,6 +87,8 @@ static inline size_t ring_run(const struct ring_memory *ring, const struct ring_
 		most = room;
 	/* A length with a mark, busy or discarded, is no size. */
 	while (count < most && __atomic_load_n((const uint32_t *)header, __ATOMIC_ACQUIRE) == size) {
+		/* The next page lies elsewhere in memory, and the processor does not look there by itself. */
+		__builtin_prefetch(header + 4096);
 		header += stride;
 		count++;
 	}
