@@ -1,6 +1,6 @@
 """Does the batch consumer keep up with a producer at full speed as well as C does?
 
-    python benchmarks/sustained.py [SECONDS]
+    python benchmarks/sustained.py [SECONDS [NAME ...]]
 
 A BPF program sends records of 64 bytes as fast as it can on one CPU into a ring of 16 MiB, while they are drained on
 another: by C that copies each, by read_batch() into an array, by borrow(), and by the consumer thread. Prints how many came
@@ -67,7 +67,7 @@ def main() -> None:
     floor = Floor()
     cpus = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cpus[-1]})
-    for name in ("C", "read_batch", "borrow", "consumer"):
+    for name in sys.argv[2:] or ("C", "read_batch", "borrow", "consumer"):
         with pylbpf.open(objects.build(COUNTED, "stream")) as obj:
             obj.load()
             stop, runs = threading.Event(), [0]

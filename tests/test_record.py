@@ -46,7 +46,7 @@ def test_every_kind_of_member_is_what_numpy_says(obj):
             sent(obj, value)
             [record] = ring.records(timeout=0)
             assert isinstance(record, pylbpf.Record) and bytes(record) == value.tobytes() == memoryview(record).tobytes()
-            assert len(record) == EVERYTHING.itemsize and type(record).dtype == EVERYTHING
+            assert len(record) == EVERYTHING.itemsize and record.dtype == EVERYTHING and "u4" in dir(record)
             for name in EVERYTHING.names:
                 expected = value[0][name]
                 assert np.array_equal(np.asarray(record[name]), expected), name
@@ -91,16 +91,11 @@ def test_records_cannot_be_made_or_mixed_up(obj):
         pylbpf.Record()
     empty = pylbpf.Record.__new__(pylbpf.Record)
     assert bytes(empty) == b"" and len(empty) == 0
-    with obj.ring_buffer("events", type=OPEN) as ring:
-        emit(obj, size=32)
-        [record] = ring.records(timeout=0)
-        cls = type(record)
-        with pytest.raises(TypeError, match="not a member"):
-            cls.pid.__get__(empty)
-        with pytest.raises(TypeError, match="not a member"):
-            cls.__new__(cls).pid
-        with pytest.raises(TypeError):
-            cls.pid.__get__(3)
+    for use in (lambda: empty.pid, lambda: empty["pid"], empty.asdict, lambda: repr(empty), lambda: empty.dtype):
+        with pytest.raises((TypeError, AttributeError)):
+            use()
+    with pytest.raises(TypeError):
+        type("Mine", (pylbpf.Record,), {})
 
 
 class Event(ctypes.Structure):
@@ -115,7 +110,7 @@ def test_types_as_users_give_them(obj):
             first, *_ = ring.records(timeout=0)
             if kind != "u8":
                 assert first.number == 0
-            assert name is None or type(first).__name__ == name
+            assert name is None or repr(first).startswith(name)
             emit(obj, 3, size=size)
             assert ring.read_batch(timeout=0).dtype == np.dtype(kind)
     for wrong in (object, np.dtype("O"), "no such type", 3.5, np.dtype([]), np.dtype("V0")):
@@ -193,11 +188,11 @@ def test_types_by_their_names_in_btf(obj):
     with obj.ring_buffer("events", type="open_event") as ring:
         emit(obj, 3, size=32)
         record = next(ring.records(timeout=0))
-        assert type(record).__name__ == "open_event" and repr(record) == "open_event(type=0, pid=0, number=0, comm=b'')"
+        assert repr(record) == "open_event(type=0, pid=0, number=0, comm=b'')"
         assert ring.read_batch(timeout=0).dtype.names == OPEN.names
     with obj.ring_buffer("events", dispatch={0: "open_event", 1: "exit_event"}, tag="type") as ring:
         emit(obj, 30, mode=TYPED)
-        assert [type(record).__name__ for record in ring.records(timeout=0)] == ["exit_event", "open_event", "open_event"] * 10
+        assert [repr(record).split("(")[0] for record in ring.records(timeout=0)] == ["exit_event", "open_event", "open_event"] * 10
         emit(obj, 30, mode=TYPED)
         assert [len(array) for array in ring.read_batch(timeout=0).values()] == [20, 10]
     for wrong in ("no_such_event", "emit"):
@@ -223,7 +218,7 @@ def test_dispatch_of_what_is_unknown(obj):
         assert found[1]["number"].tolist() == [0, 3] and [len(record) for record in found[None]] == [32, 32, 3]
     with obj.ring_buffer("events", dispatch={1: EXIT, None: None}, tag="type") as ring:
         emit(obj, 4, mode=TYPED)
-        assert [type(record).__name__ for record in ring.records(timeout=0)] == ["record", "bytes", "bytes", "record"]
+        assert [type(record) for record in ring.records(timeout=0)] == [pylbpf.Record, bytes, bytes, pylbpf.Record]
 
 
 def test_dispatch_that_makes_no_sense(obj):

@@ -31,33 +31,40 @@ class _Wait:
         self.loop = loop
         self.done: asyncio.Future[bool] = loop.create_future()
         self.timer: asyncio.TimerHandle | None = None
+        self.end: asyncio.TimerHandle | None = None
         self.listening = False
         self.fd = -1
 
     async def until(self, timeout: float | None) -> bool:
         ring, loop = self.ring, self.loop
         ring._park(self.on_close)
-        end = None
         try:
             # A descriptor of our own: the ring buffer may be closed, and its number used again, while the loop has it.
             self.fd = os.dup(ring.fileno())
             self.listen()
             self.timer = loop.call_later(ring._interval, self.on_timer)
             if timeout is not None:
-                end = loop.call_later(timeout, self.finish, False)
-            if ring._waits():
-                return True
-            return await self.done
+                self.end = loop.call_later(timeout, self.finish, False)
+            result = True if ring._waits() else await self.done
+        except BaseException:
+            self.clean()
+            raise
         finally:
             ring._park(None)
-            if end is not None:
-                end.cancel()
-            if self.timer is not None:
-                self.timer.cancel()
-            if self.listening:
-                loop.remove_reader(self.fd)
-            if self.fd >= 0:
-                os.close(self.fd)
+        # The record first: whoever waits for it does not wait for this.
+        loop.call_soon(self.clean)
+        return result
+
+    def clean(self) -> None:
+        for handle in (self.timer, self.end):
+            if handle is not None:
+                handle.cancel()
+        if self.listening:
+            self.loop.remove_reader(self.fd)
+            self.listening = False
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
     def listen(self) -> None:
         self.loop.add_reader(self.fd, self.on_ready)
@@ -69,6 +76,8 @@ class _Wait:
 
     def on_ready(self) -> None:
         ring = self.ring
+        if self.done.done():
+            return
         if ring.closed or ring._waits():
             ring._interval = min(2 * ring._interval, LONGEST)
             self.finish(True)
@@ -81,6 +90,8 @@ class _Wait:
 
     def on_timer(self) -> None:
         ring = self.ring
+        if self.done.done():
+            return
         if ring.closed or ring._waits():
             ring._interval = max(ring._interval / 2, SHORTEST)
             self.finish(True)

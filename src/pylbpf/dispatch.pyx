@@ -111,10 +111,10 @@ cdef tuple place_of(StructType type, object tag, object before):
     """Where the tag is: the same for all types."""
     fields = type.dtype.fields or {}
     if tag not in fields:
-        raise ValueError(f"{type.record_class.__name__} has no member {tag!r} to tell it by")
+        raise ValueError(f"{type.name} has no member {tag!r} to tell it by")
     field, offset = fields[tag][:2]
     if field.kind not in "iu" or not field.isnative:
-        raise TypeError(f"{tag!r} of {type.record_class.__name__} is a {field}, not an integer")
+        raise TypeError(f"{tag!r} of {type.name} is a {field}, not an integer")
     if before is not None and before != (offset, field):
         raise ValueError(f"{tag!r} is not at the same place, or not of the same size, in all types")
     return offset, field

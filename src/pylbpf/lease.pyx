@@ -4,7 +4,7 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdlib cimport free, realloc
 
 from .record cimport StructType, numpy
-from .ring cimport Mapping, Ring, ring_begin, ring_commit, ring_look, ring_record, ring_rounded, ring_step, ring_walk
+from .ring cimport Mapping, Ring, ring_begin, ring_commit, ring_look, ring_record, ring_rounded, ring_run, ring_step, ring_steps, ring_walk
 
 cdef enum:
     HEADER = 8
@@ -12,24 +12,14 @@ cdef enum:
 
 cdef Py_ssize_t look_run(Ring ring, size_t size, size_t limit, ring_walk *walk, unsigned long *begin) noexcept nogil:
     """Walk over records of one size with none discarded between them; return how many."""
-    cdef ring_walk before
     cdef ring_record record
-    cdef size_t count = 0
+    cdef size_t count
     ring_begin(&ring.memory, walk)
-    before = walk[0]
-    while count < limit and ring_look(&ring.memory, walk, &record):
-        if count == 0:
-            begin[0] = walk.position
-        elif walk.discarded != before.discarded:
-            walk[0] = before
-            break
-        if record.size != size:
-            if count:
-                walk[0] = before
-            break
-        ring_step(walk, &record)
-        before = walk[0]
-        count += 1
+    if not ring_look(&ring.memory, walk, &record) or record.size != size:
+        return 0
+    begin[0] = walk.position
+    count = ring_run(&ring.memory, walk, <unsigned int>size, limit)
+    ring_steps(walk, <unsigned int>size, count)
     return count
 
 

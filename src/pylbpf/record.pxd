@@ -8,20 +8,28 @@ cdef class Arena:
     cdef size_t used, size
 
 
-cdef class Record:
-    cdef Arena arena
-    cdef const char *data
-    cdef Py_ssize_t size
-
-
 cdef class RecordType:
     # Of any size: bytes.
     cdef object make(self, Ring ring, const ring_record *record)
 
 
+cdef class StructType(RecordType)
+
+
+cdef class Record:
+    cdef StructType type
+    cdef Arena arena
+    cdef const char *data
+    cdef Py_ssize_t size
+
+    cdef StructType structure(self)
+
+
 cdef class StructType(RecordType):
     cdef readonly object dtype
-    cdef readonly object record_class
+    cdef readonly str name
+    cdef dict fields            # name -> Field
+    cdef dict attributes        # those that are no attributes of every Record
     cdef readonly Py_ssize_t size
     cdef bint tail              # records may be longer
     cdef Arena arena

@@ -1,4 +1,4 @@
-from typing import Any, ClassVar
+from typing import Any, final
 
 import numpy
 
@@ -6,8 +6,10 @@ class RecordError(ValueError):
     record: bytes
     def __init__(self, message: str, record: bytes = b"") -> None: ...
 
+@final
 class Record:
-    dtype: ClassVar[numpy.dtype[Any]]
+    @property
+    def dtype(self) -> numpy.dtype[Any]: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def __len__(self) -> int: ...
     def __bytes__(self) -> bytes: ...

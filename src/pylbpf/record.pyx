@@ -6,21 +6,12 @@ is copied once, and its members are read when they are asked for.
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject_GenericGetAttr
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
 
 from .ring cimport Ring, ring_record
-
-cdef extern from *:
-    """
-    static inline PyObject *pylbpf_new_record(PyObject *cls, PyObject *args, PyObject *kwargs)
-    {
-        return ((PyTypeObject *)cls)->tp_new((PyTypeObject *)cls, args, kwargs);
-    }
-    """
-    object new_record "pylbpf_new_record"(PyObject *cls, PyObject *args, PyObject *kwargs)
 
 cdef enum:
     ARENA = 1 << 14
@@ -44,7 +35,6 @@ cdef dict KINDS = {
     "f4": FLOAT, "f8": DOUBLE, "b1": BOOL,
 }
 cdef object _numpy = None
-cdef tuple NOTHING = ()
 
 
 cdef object numpy():
@@ -86,17 +76,36 @@ cdef Arena make_arena(size_t size):
     return arena
 
 
+@cython.final
 @cython.no_gc
+@cython.freelist(256)
 cdef class Record:
     """One record of a typed ring buffer: an attribute for each member of the structure, and the buffer of its bytes.
 
     It is a copy. Integers, floats and character arrays are Python's, other members numpy's. Names that Python cannot
     spell are reached as ``record["name"]``. ``len(record)`` is its size in bytes, which is more than the structure's where
-    that ends in an array of no fixed length.
+    that ends in an array of no fixed length; ``dtype`` is the structure.
     """
 
     def __init__(self, *_, **__):
         raise TypeError("records come from ring buffers")
+
+    def __getattribute__(self, name):
+        cdef Field field
+        if self.type is not None:
+            field = self.type.attributes.get(name)
+            if field is not None:
+                return field.read(self)
+        return PyObject_GenericGetAttr(self, name)
+
+    def __getitem__(self, name):
+        cdef Field field = self.structure().fields[name]
+        return field.read(self)
+
+    cdef StructType structure(self):
+        if self.type is None:
+            raise TypeError("it is not a record of any ring buffer")
+        return self.type
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         PyBuffer_FillInfo(buffer, self, <void *>self.data, self.size, True, flags)
@@ -110,52 +119,50 @@ cdef class Record:
     def __bytes__(self):
         return PyBytes_FromStringAndSize(self.data, self.size)
 
-    def __getitem__(self, name):
-        cdef Field member = type(self)._members[name]
-        return member.read(self)
-
     def __eq__(self, other):
         cdef Record that
-        if type(self) is not type(other):
+        if not isinstance(other, Record):
             return NotImplemented
         that = <Record>other
-        return self.size == that.size and memcmp(self.data, that.data, self.size) == 0
+        return (self.size == that.size and memcmp(self.data, that.data, self.size) == 0
+                and (self.type is that.type or self.dtype == that.dtype))
 
     def __hash__(self):
         return hash(bytes(self))
 
+    def __dir__(self):
+        return [*object.__dir__(self), *self.structure().attributes]
+
     def __repr__(self):
         fields = ", ".join([f"{name}={value!r}" for name, value in self.asdict().items()])
-        return f"{type(self).__name__}({fields})"
+        return f"{self.structure().name}({fields})"
+
+    @property
+    def dtype(self):
+        """The structure as a numpy.dtype."""
+        return self.structure().dtype
 
     def asdict(self):
         """Members and their values."""
-        cdef Field member
-        return {name: member.read(self) for name, member in type(self)._members.items()}
+        cdef Field field
+        return {name: field.read(self) for name, field in self.structure().fields.items()}
 
 
 @cython.final
 cdef class Field:
-    """A member of a structure: a descriptor in the class of its records."""
+    """A member of a structure."""
     cdef Py_ssize_t offset, size
     cdef Kind kind
     cdef readonly str name
     cdef object dtype           # of the whole, for what only numpy can read
 
     def __init__(self):
-        raise TypeError("members belong to the classes of records")
-
-    def __get__(self, instance, owner):
-        if instance is None:
-            return self
-        return self.read(<Record?>instance)
+        raise TypeError("fields belong to the types of records")
 
     cdef object read(self, Record record):
         cdef const char *at = record.data + self.offset
         cdef Py_ssize_t length
         cdef Value value
-        if self.offset + self.size > record.size:
-            raise TypeError(f"{self.name} is not a member of this {type(record).__name__}")
         # Copied, because structures may be packed.
         if self.kind == UINT32:
             memcpy(&value.u4, at, 4)
@@ -234,7 +241,7 @@ cdef class StructType(RecordType):
 
     cdef object wrong(self, Ring ring, const ring_record *record):
         return RecordError(
-            f"{prefix(ring)}a record has {record.size} bytes, and {self.record_class.__name__} "
+            f"{prefix(ring)}a record has {record.size} bytes, and {self.name} "
             f"{'at least ' if self.tail else ''}{self.size}",
             PyBytes_FromStringAndSize(record.data, record.size))
 
@@ -251,7 +258,8 @@ cdef class StructType(RecordType):
             arena = make_arena(room if room > LARGE else ARENA)
             if room <= LARGE:
                 self.arena = arena
-        made = <Record>new_record(<PyObject *>self.record_class, <PyObject *>NOTHING, NULL)
+        made = Record.__new__(Record)
+        made.type = self
         made.data = arena.data + arena.used
         made.size = record.size
         made.arena = arena
@@ -266,13 +274,12 @@ cdef StructType struct_type(object dtype, str name, bint tail):
         raise TypeError(f"records cannot hold Python objects, as {dtype} would")
     if dtype.itemsize == 0:
         raise TypeError(f"records of {dtype} would be empty")
-    members = {field: make_field(field, dtype) for field in dtype.names or ()}
+    made.fields = {field: make_field(field, dtype) for field in dtype.names or ()}
+    made.attributes = {field: place for field, place in made.fields.items() if not hasattr(Record, field)}
+    made.name = name
     made.dtype = dtype
     made.size = dtype.itemsize
     made.tail = tail
-    made.record_class = type(name, (Record,), {
-        **{field: member for field, member in members.items() if not hasattr(Record, field)},
-        "__slots__": (), "__module__": "pylbpf.record", "_members": members, "dtype": dtype})
     return made
 
 

@@ -9,7 +9,10 @@ from libc.string cimport memcpy
 
 from .block cimport Block, Pool
 from .record cimport RecordType, StructType, numpy
-from .ring cimport Ring, ring_begin, ring_commit, ring_look, ring_memory, ring_record, ring_rounded, ring_step, ring_walk
+from .ring cimport (
+    Ring, ring_begin, ring_commit, ring_look, ring_memory, ring_record, ring_rounded, ring_run, ring_step, ring_steps,
+    ring_walk,
+)
 
 cdef enum:
     # The producers get room back each time so much was read: not with each record, for that slows them down.
@@ -30,13 +33,14 @@ cdef size_t waiting(list rings):
 
 cdef size_t copy_structs(ring_memory *ring, char *out, size_t size, size_t room, Stop *stop) noexcept nogil:
     """Copy records of one size; return how many."""
+    cdef unsigned long stride = ring_rounded(<uint32_t>size)
+    cdef size_t piece = <size_t>PIECE // stride + 1
     cdef ring_walk walk
     cdef ring_record record
     cdef size_t count = 0
-    cdef unsigned long committed
+    cdef size_t run, at
     stop[0] = FULL
     ring_begin(ring, &walk)
-    committed = walk.position
     while count < room:
         if not ring_look(ring, &walk, &record):
             stop[0] = ENDED
@@ -44,12 +48,15 @@ cdef size_t copy_structs(ring_memory *ring, char *out, size_t size, size_t room,
         if record.size != size:
             stop[0] = MISFIT
             break
-        memcpy(out + count * size, record.data, size)
-        ring_step(&walk, &record)
-        count += 1
-        if walk.position - committed >= <unsigned long>PIECE:
-            ring_commit(ring, &walk)
-            committed = walk.position
+        run = ring_run(ring, &walk, <uint32_t>size, min(room - count, piece))
+        if run == 0:                # another reader of the map has given it back meanwhile
+            stop[0] = ENDED
+            break
+        for at in range(run):
+            memcpy(out + (count + at) * size, record.data + at * stride, size)
+        ring_steps(&walk, <uint32_t>size, run)
+        ring_commit(ring, &walk)
+        count += run
     ring_commit(ring, &walk)
     return count
 

@@ -24,6 +24,8 @@ cdef extern from "ring_memory.h" nogil:
     unsigned long ring_rounded(uint32_t size)
     bint ring_look(const ring_memory *ring, ring_walk *walk, ring_record *record)
     void ring_step(ring_walk *walk, const ring_record *record)
+    size_t ring_run(const ring_memory *ring, const ring_walk *walk, uint32_t size, size_t most)
+    void ring_steps(ring_walk *walk, uint32_t size, size_t count)
     void ring_commit(ring_memory *ring, ring_walk *walk)
     bint ring_waits(ring_memory *ring)
 

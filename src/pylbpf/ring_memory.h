@@ -75,6 +75,34 @@ static inline void ring_step(struct ring_walk *walk, const struct ring_record *r
 	walk->bytes += record->size;
 }
 
+/* How many records of one size lie in a row. What the next one's length is does not have to be known to find it, so the
+ * processor reads many headers at a time, where ring_look() waits for each. */
+static inline size_t ring_run(const struct ring_memory *ring, const struct ring_walk *walk, uint32_t size, size_t most)
+{
+	const char *header = ring->data + (walk->position & (ring->size - 1));
+	unsigned long stride = ring_rounded(size);
+	size_t count = 0, room = (walk->end - walk->position) / stride;
+
+	if (most > room)
+		most = room;
+	/* A length with a mark, busy or discarded, is no size. */
+	while (count < most && __atomic_load_n((const uint32_t *)header, __ATOMIC_ACQUIRE) == size) {
+		/* The next page lies elsewhere in memory, and the processor does not look there by itself. */
+		__builtin_prefetch(header + 4096);
+		header += stride;
+		count++;
+	}
+	return count;
+}
+
+/* Go on behind so many records of one size. */
+static inline void ring_steps(struct ring_walk *walk, uint32_t size, size_t count)
+{
+	walk->position += ring_rounded(size) * count;
+	walk->records += count;
+	walk->bytes += (uint64_t)size * count;
+}
+
 /* Give the kernel the room up to here; what was there must not be looked at any more. */
 static inline void ring_commit(struct ring_memory *ring, struct ring_walk *walk)
 {
