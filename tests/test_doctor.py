@@ -46,8 +46,8 @@ def test_names_the_libbpf_that_runs():
 def test_without_rights_it_says_what_is_refused(requires_bpf):
     if os.getuid():
         pytest.skip("root: cannot give up rights that are not there")
-    code = "import os, pylbpf.cli.doctor as d; pylbpf = d.pylbpf; os.setgid(65534); os.setuid(65534)\n" \
-           "for f in d.examine(): print(f.name, f.status, f.reason, sep='|')"
+    code = "import os, pylbpf.cli.doctor as d; list(d.rights()); os.setgid(65534); os.setuid(65534)\n" \
+           "for f in d.rights(): print(f.name, f.status, f.reason, sep='|')"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False)
     assert result.returncode == 0, result.stderr
     lines = dict(line.split("|", 1) for line in result.stdout.splitlines())
