@@ -53,7 +53,7 @@ def rows(output: str) -> list[list[str]]:
 
 def test_help_names_every_command():
     output, _ = run("--help")
-    for name in ("demo", "verify"):
+    for name in ("demo", "doctor", "verify"):
         assert re.search(rf"^  {name} +\S", output, re.MULTILINE)
         assert "Usage: pylbpf " + name in run(name, "-h")[0]
 

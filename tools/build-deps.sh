@@ -139,6 +139,15 @@ install_all() {
     cp pylbpf_names.h "$prefix/include/bpf"
     cp ../include/uapi/linux/*.h "$prefix/include/linux"
     cp "$work/libbpf-pylbpf.so" "$prefix/lib"
+    cat >"$prefix/licenses/README" <<END
+pylbpf/lib/libbpf-pylbpf.so in this package is made of
+
+$(awk -F' *[|] *' 'NF > 1 { print "    " $3 " (sha256 " $2 ")" }' <<<"$sources")
+
+libbpf (LGPL-2.1 or BSD-2-Clause) with its functions renamed, libelf of elfutils (LGPL-3 or later, or GPL-2 or later),
+zlib (Zlib). The texts are beside this file. To use other versions, change the list in tools/build-deps.sh of pylbpf's
+source distribution, run "tools/build-deps.sh FOLDER" and put FOLDER/lib/libbpf-pylbpf.so in that file's place.
+END
 }
 
 if [ "${1:-}" = --download ]; then

@@ -5,11 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <linux/memfd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #ifndef MFD_NOEXEC_SEAL
@@ -102,14 +104,20 @@ static int check_path(const struct pylbpf_memory *memory)
 	return error;
 }
 
+/* Older C libraries have no function for it. */
+static int memory_file(unsigned int flags)
+{
+	return syscall(SYS_memfd_create, "pylbpf-btf", flags);
+}
+
 int pylbpf_memory_open(struct pylbpf_memory *memory, const void *data, size_t size)
 {
 	struct stat status = {0};
-	int error, fd = memfd_create("pylbpf-btf", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+	int error, fd = memory_file(MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
 
 	memory->fd = -1;
 	if (fd < 0 && errno == EINVAL) /* before 6.3 */
-		fd = memfd_create("pylbpf-btf", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+		fd = memory_file(MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd >= 0 && fd < 3) { /* somebody closed the standard files, and may open them anew at any time */
 		int higher = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 		close(fd);

@@ -14,6 +14,7 @@ cdef class Object:
     cdef int run(self, bint preparing) except -1
     cdef int finish_run(self, Call *call, int code, str operation) except -1
     cdef int forget_closed(self) except -1
+    cdef int check_source(self, str operation) except -1
     cdef int check_idle(self, str operation) except -1
     cdef int close_all(self) except -1
     cdef int free_all(self) except -1

@@ -1,4 +1,5 @@
 """Objects: opened, prepared, loaded, attached, closed."""
+import errno as _errno
 import sys as _sys
 from _weakref import ref as _ref
 
@@ -19,7 +20,7 @@ from .paths cimport number_of
 from .workers cimport thread_count
 
 from .contents import Maps, Programs
-from .errors import VerifierError
+from .errors import StateError, VerifierError
 
 libbpf.pylbpf_on_missing = note_missing
 
@@ -180,6 +181,7 @@ cdef class Object:
         """
         cdef int count = 1 if threads is None else thread_count(threads)
         if count > 1:
+            self.check_source("load by threads")
             from .parallel import load_parts
             if load_parts(self, count):
                 return
@@ -187,7 +189,13 @@ cdef class Object:
 
     def reopen(self):
         """Open the same source anew, with the same options and handlers; the way on from FAILED."""
+        self.check_source("reopen")
         return open(self.source, **self.options)
+
+    cdef int check_source(self, str operation) except -1:
+        if self.source is None:
+            raise StateError(_errno.EINVAL, "made by C code, which alone knows its source", operation, self.handle)
+        return 0
 
     def attach(self):
         """Attach all programs that have autoattach, and struct_ops maps; return a LinkSet.

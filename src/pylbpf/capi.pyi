@@ -1,0 +1,1 @@
+_C_API: object  # PyCapsule of struct pylbpf_api, see pylbpf/pylbpf.h

@@ -1,0 +1,178 @@
+"""What pylbpf/pylbpf.h offers to C: one capsule of functions."""
+from _weakref import ref as _ref
+
+from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_New
+from libc.string cimport memcpy, memset
+
+from .c cimport libbpf
+from .handle cimport Handle, LOADED, OPEN
+from .link cimport Link, STRUCT_OPS_LINK, make_link
+from .map cimport Map, make_map
+from .object cimport Object
+from .program cimport Program, make_program
+
+from .handlers import NativeHandler
+from .registry import register
+
+cdef extern from "pylbpf/pylbpf.h":
+    struct pylbpf_handler:
+        size_t size
+        const char *section
+        int program_type
+        int expected_attach_type
+        unsigned int program_flags
+        int autoload
+        int priority
+        int reserved
+        long cookie
+        void *setup
+        void *prepare_load
+        void *attach
+
+    struct pylbpf_api:
+        size_t size
+        libbpf.bpf_object *(*get_object "object")(object thing) except NULL
+        libbpf.bpf_program *(*get_program "program")(object thing) except NULL
+        libbpf.bpf_map *(*get_map "map")(object thing) except NULL
+        libbpf.bpf_link *(*get_link "link")(object thing) except NULL
+        object (*wrap_object)(libbpf.bpf_object *ptr, int loaded)
+        object (*wrap_program)(object owner, libbpf.bpf_program *ptr)
+        object (*wrap_map)(object owner, libbpf.bpf_map *ptr)
+        object (*wrap_link)(libbpf.bpf_link *ptr, PyObject *subject)
+        object (*register_handler)(const pylbpf_handler *handler)
+        const char *(*libbpf_version_string)() noexcept nogil
+
+
+cdef int check(object thing, type kind) except -1:
+    """Subclasses do not exist: a pointer is read from it."""
+    if type(thing) is not kind:
+        raise TypeError(f"a pylbpf.{kind.__name__} is needed, not {type(thing).__name__}")
+    return 0
+
+
+cdef libbpf.bpf_object *get_object(object thing) except NULL:
+    check(thing, Object)
+    return (<Object>thing).handle.live()
+
+
+cdef libbpf.bpf_program *get_program(object thing) except NULL:
+    check(thing, Program)
+    return (<Program>thing).live()
+
+
+cdef libbpf.bpf_map *get_map(object thing) except NULL:
+    check(thing, Map)
+    if (<Map>thing).handle is None:
+        raise TypeError("a map without an object has no bpf_map, only a descriptor")
+    return (<Map>thing).live()
+
+
+cdef libbpf.bpf_link *get_link(object thing) except NULL:
+    check(thing, Link)
+    return (<Link>thing).live()
+
+
+cdef object wrap_object(libbpf.bpf_object *ptr, int loaded):
+    cdef Handle handle
+    cdef Object made
+    if ptr == NULL:
+        raise ValueError("object is NULL")
+    name = libbpf.bpf_object__name(ptr).decode("utf-8", "surrogateescape")
+    handle = Handle.__new__(Handle)
+    made = Object.__new__(Object)
+    made.handle = handle
+    made.options = {}
+    handle.name = name
+    handle.owner = _ref(made)
+    handle.phase = LOADED if loaded else OPEN
+    handle.ptr = ptr        # nothing can fail from here on: it is ours
+    return made
+
+
+cdef object wrap_program(object owner, libbpf.bpf_program *ptr):
+    cdef libbpf.bpf_program *known = NULL
+    cdef libbpf.bpf_object *ours = get_object(owner)
+    if ptr != NULL:
+        known = libbpf.bpf_object__next_program(ours, NULL)
+        while known != NULL and known != ptr:
+            known = libbpf.bpf_object__next_program(ours, known)
+    if known == NULL:
+        raise ValueError(f"no program of {owner}")
+    return make_program((<Object>owner).handle, ptr)
+
+
+cdef object wrap_map(object owner, libbpf.bpf_map *ptr):
+    cdef libbpf.bpf_map *known = NULL
+    cdef libbpf.bpf_object *ours = get_object(owner)
+    if ptr != NULL:
+        known = libbpf.bpf_object__next_map(ours, NULL)
+        while known != NULL and known != ptr:
+            known = libbpf.bpf_object__next_map(ours, known)
+    if known == NULL:
+        raise ValueError(f"no map of {owner}")
+    return make_map((<Object>owner).handle, ptr)
+
+
+cdef object wrap_link(libbpf.bpf_link *ptr, PyObject *of):
+    cdef object subject = None if of == NULL else <object>of
+    cdef Handle handle = None
+    cdef Link made
+    if ptr == NULL:
+        raise ValueError("link is NULL")
+    if type(subject) is Program:
+        handle = (<Program>subject).handle
+    elif type(subject) is Map:
+        handle = (<Map>subject).handle
+    elif subject is not None:
+        raise TypeError(f"a link is of a pylbpf.Program or Map, not of {type(subject).__name__}")
+    if handle is not None:
+        handle.live()
+    made = make_link(ptr, handle, subject, None)
+    if type(subject) is Map:
+        made.kind = STRUCT_OPS_LINK
+    return made
+
+
+cdef object register_handler(const pylbpf_handler *given):
+    cdef pylbpf_handler handler
+    cdef size_t at
+    if given == NULL or given.size < sizeof(size_t):
+        raise ValueError("the size of struct pylbpf_handler is not set")
+    # One from an older header is shorter, one from a newer header may be longer if it asks for nothing new.
+    memset(&handler, 0, sizeof(handler))
+    memcpy(&handler, given, min(given.size, sizeof(handler)))
+    for at in range(sizeof(handler), given.size):
+        if (<const char *>given)[at]:
+            raise ValueError("struct pylbpf_handler asks for what this pylbpf does not know")
+    if handler.reserved:
+        raise ValueError("the reserved field of struct pylbpf_handler is not zero")
+    if not -1 <= handler.autoload <= 1:
+        raise ValueError(f"autoload is 1, 0 or -1, not {handler.autoload}")
+    return register(NativeHandler(
+        None if handler.section == NULL else handler.section.decode("utf-8", "surrogateescape"),
+        program_type=handler.program_type,
+        expected_attach_type=handler.expected_attach_type,
+        program_flags=handler.program_flags,
+        autoload=None if handler.autoload == 0 else handler.autoload > 0,
+        priority=handler.priority,
+        cookie=handler.cookie,
+        setup=<size_t>handler.setup or None,
+        prepare_load=<size_t>handler.prepare_load or None,
+        attach=<size_t>handler.attach or None,
+    ))
+
+
+cdef pylbpf_api api
+api.size = sizeof(api)
+api.get_object = get_object
+api.get_program = get_program
+api.get_map = get_map
+api.get_link = get_link
+api.wrap_object = wrap_object
+api.wrap_program = wrap_program
+api.wrap_map = wrap_map
+api.wrap_link = wrap_link
+api.register_handler = register_handler
+api.libbpf_version_string = libbpf.libbpf_version_string
+_C_API = PyCapsule_New(&api, "pylbpf.capi._C_API", NULL)
