@@ -76,7 +76,7 @@ def test_attach_by_section(bpf_object):
         assert rings.sent(obj) == 5
 
 
-def test_c11_section_without_automatic_attach(loaded):
+def test_section_without_automatic_attach(loaded):
     program = loaded("network").programs["on_socket"]
     with pytest.raises(pylbpf.BpfError, match="on_socket") as raised:
         program.attach()
@@ -171,7 +171,7 @@ def test_newer_perf_event(loaded, event, options):
     assert u64(obj.maps["samples"]) == samples
 
 
-def test_c64_perf_event_descriptor_stays_the_callers(loaded, event):
+def test_perf_event_descriptor_stays_the_callers(loaded, event):
     obj = loaded("perf_event")
     program = obj.programs["on_sample"]
     program.attach_perf_event(event).destroy()
@@ -187,7 +187,7 @@ def test_c64_perf_event_descriptor_stays_the_callers(loaded, event):
     assert u64(obj.maps["samples"]) > samples
 
 
-def test_c64_failed_perf_event_attach_closes_nothing_and_leaks_nothing(loaded, event):
+def test_failed_perf_event_attach_closes_nothing_and_leaks_nothing(loaded, event):
     obj = loaded("task_rename")
     before = sorted(os.listdir("/proc/self/fd"))
     with pytest.raises(pylbpf.BpfError):
@@ -353,7 +353,7 @@ def test_cgroup(loaded, cgroup, by):
     else:
         fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
         link = obj.programs["on_sock_create"].attach_cgroup(fd)
-        os.close(fd)  # C65: only needed during the call
+        os.close(fd)  # only needed during the call
     with link:
         subprocess.run([*make_sockets, "3"], check=True)
         assert u64(obj.maps["counts"], 2) == 3

@@ -154,12 +154,12 @@ def test_directories_and_missing_files(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["", "a\0b", "\0", "x.bpf.o\0.txt"])
-def test_c90_paths_that_c_would_cut(source):
+def test_paths_that_c_would_cut(source):
     with pytest.raises(ValueError, match="NUL|empty"):
         pylbpf.open(source)
 
 
-def test_c90_names_that_are_not_utf_8(bpf_object, tmp_path):
+def test_names_that_are_not_utf_8(bpf_object, tmp_path):
     path = tmp_path / os.fsdecode(b"\xff\xfe.bpf.o")
     path.write_bytes(bpf_object("task_rename").read_bytes())
     with pylbpf.open(path) as obj:
@@ -288,6 +288,8 @@ METHODS = [
     ("map", "delete", 1), ("map", "next_key", 1), ("map", "reuse_fd", 1), ("map", "pin", 1), ("map", "unpin", 1),
     ("map", "create", 1), ("map", "open_pinned", 1), ("map", "from_id", 1), ("map", "from_fd", 1),
     ("map", "get", 1), ("map", "set", 2), ("map", "pop", 1), ("map", "setdefault", 2), ("map", "set_inner", 1),
+    ("map", "items_array", 1), ("map", "lookup_many", 1), ("map", "update_many", 2), ("map", "delete_many", 1),
+    ("map", "pop_many", 1), ("map", "sweep", 1),
     ("obj", "ring_buffer", 2), ("obj", "user_ring_buffer", 1),
     ("link", "pin", 1), ("btf", "find", 1), ("btf", "name", 1), ("btf", "kind", 1),
     ("btf", "size", 1), ("btf", "string", 1), ("ring", "poll", 1), ("ring", "consume", 1), ("ring", "add", 2),
@@ -387,6 +389,7 @@ def test_every_method_of_the_main_classes_was_tried():
         "items", "unload", "clone", "disassemble", "tobytes", "attach_trace", "attach_lsm", "attach_iter",
         "attach_struct_ops", "view_insns", "open", "detach_fds", "freeze", "stats", "read_batch_async",
         "typed", "view", "info", "fdinfo", "values", "popitem", "clear", "iter",
+        "to_numpy", "to_dict", "to_arrow", "to_pandas",
     }
     for owner, cls in (("program", pylbpf.Program), ("map", pylbpf.Map), ("link", pylbpf.Link), ("obj", pylbpf.Object),
                        ("btf", pylbpf.Btf), ("ring", pylbpf.RingBuffer)):
@@ -435,11 +438,11 @@ print("fine")
 
 
 @pytest.mark.bpf
-def test_c35_descriptors_run_out_at_every_point(bpf_object):
+def test_descriptors_run_out_at_every_point(bpf_object):
     assert run(EXHAUSTED, bpf_object("rings")) == "fine\n"
 
 
-def test_c35_limit_is_back_and_all_works_again(bpf_object):
+def test_limit_is_back_and_all_works_again(bpf_object):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(fd) for fd in os.listdir("/proc/self/fd"))
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))

@@ -85,7 +85,7 @@ def test_raw_data_is_a_copy_of_the_section(btf):
     assert data == btf.tobytes() and b"\0lpm_key\0" in data
 
 
-def test_c83_btf_keeps_its_object(bpf_object):
+def test_btf_keeps_its_object(bpf_object):
     obj = pylbpf.open(bpf_object("maps"))
     btf = obj.btf
     data = btf.tobytes()
@@ -94,7 +94,7 @@ def test_c83_btf_keeps_its_object(bpf_object):
     assert btf.tobytes() == data and btf.size(btf.find("value")) == 32
 
 
-def test_c83_btf_of_a_closed_object_is_a_value_error(bpf_object):
+def test_btf_of_a_closed_object_is_a_value_error(bpf_object):
     obj = pylbpf.open(bpf_object("maps"))
     btf = obj.btf
     obj.close()

@@ -121,7 +121,7 @@ def test_verifier_error_has_the_whole_log(rejected):
 
 
 @pytest.mark.bpf
-def test_c29_long_log_is_never_cut(bpf_object):
+def test_long_log_is_never_cut(bpf_object):
     with pylbpf.open(bpf_object("long_log")) as obj:
         with pytest.raises(pylbpf.VerifierError) as raised:
             obj.load()
@@ -179,7 +179,7 @@ def test_missing_right_is_a_permission_error(bpf_object):
 
 
 @pytest.mark.bpf
-def test_c87_errno_left_by_a_success_is_no_failure(bpf_object):
+def test_errno_left_by_a_success_is_no_failure(bpf_object):
     """open and load leave it dirty, and what others left there is not looked at."""
     libc = ctypes.CDLL(None, use_errno=True)
     for number in (errno.ENOENT, errno.EINTR, errno.EAGAIN, 4003):
@@ -192,7 +192,7 @@ def test_c87_errno_left_by_a_success_is_no_failure(bpf_object):
 
 
 @pytest.mark.bpf
-def test_c87_failures_in_a_row_each_have_their_own_number(bpf_object, tmp_path):
+def test_failures_in_a_row_each_have_their_own_number(bpf_object, tmp_path):
     with pylbpf.open(bpf_object("task_rename")) as obj:
         obj.load()
         program = obj.programs["on_task_rename"]

@@ -89,7 +89,7 @@ def counting(bpf_object, requires_perf_event, tracefs):
 # ---------------------------------------------------------------- what a child may not
 
 
-def test_c89_child_may_not_operate_what_its_parent_made(counting):
+def test_child_may_not_operate_what_its_parent_made(counting):
     obj, ring = counting.raw, counting.ring
     program, map, link, insns, btf = obj.programs["send"], obj.maps["config"], counting.links[0], \
         obj.programs["send"].insns, obj.btf
@@ -118,7 +118,7 @@ def test_c89_child_may_not_operate_what_its_parent_made(counting):
     assert counting.counts() == [True, True, True]
 
 
-def test_c89_everything_can_still_be_shown_in_a_child(counting):
+def test_everything_can_still_be_shown_in_a_child(counting):
     obj = counting.raw
     things = [obj, obj.programs, obj.maps, obj.programs["send"], obj.maps["config"], obj.btf, counting.links[0],
               obj.programs["send"].insns, counting.ring, obj.links]
@@ -134,7 +134,7 @@ def test_c89_everything_can_still_be_shown_in_a_child(counting):
 
 
 @pytest.mark.parametrize("deed", ["exit", "drop", "destroy", "close", "all"])
-def test_c89_parents_programs_keep_counting(counting, deed):
+def test_parents_programs_keep_counting(counting, deed):
     def child():
         if deed in ("destroy", "all"):
             for link in counting.links:
@@ -156,7 +156,7 @@ def test_c89_parents_programs_keep_counting(counting, deed):
     assert all(not link.closed for link in counting.links) and not counting.raw.closed
 
 
-def test_c89_parents_ring_buffer_loses_nothing(counting):
+def test_parents_ring_buffer_loses_nothing(counting):
     rings.configure(counting.raw, count=10)
     rings.send()
 
@@ -173,7 +173,7 @@ def test_c89_parents_ring_buffer_loses_nothing(counting):
     assert counting.records == list(range(0, 2 * len(counting.records), 2))
 
 
-def test_c89_child_has_the_numbers_closed_by_close(bpf_object):
+def test_child_has_the_numbers_closed_by_close(bpf_object):
     """Closing is all it does, but that it does: a child that closes everything has no descriptor left."""
     def descriptors():
         return {fd for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")}
@@ -197,7 +197,7 @@ def test_c89_child_has_the_numbers_closed_by_close(bpf_object):
     obj.close()
 
 
-def test_c16_views_of_the_parent_do_not_dangle_in_a_child(bpf_object):
+def test_views_of_the_parent_do_not_dangle_in_a_child(bpf_object):
     obj = pylbpf.open(bpf_object("subprogs"))
     view = memoryview(obj.programs["first"].insns)
     expected = view.tobytes()
@@ -298,7 +298,7 @@ def close_all(link, obj, ring):
     obj.close()
 
 
-def test_c89_multiprocessing_child(counting):
+def test_multiprocessing_child(counting):
     context = multiprocessing.get_context("fork")
     for target in (close_all, lambda *_: None):
         process = context.Process(target=target, args=(counting.links[1], counting.sampled, counting.ring))

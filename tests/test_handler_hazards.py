@@ -44,11 +44,11 @@ def notes(error):
     return getattr(error, "__notes__", [])
 
 
-# ---------------------------------------------------------------- C1, C2: libbpf's table moves
+# ---------------------------------------------------------------- libbpf's table moves
 
 
 @bpf
-def test_c1_thirty_registrations_while_an_object_is_open(plain):
+def test_thirty_registrations_while_an_object_is_open(plain):
     before = [Recorder(f"early/{number}") for number in range(10)]
     handlers = [Recorder("sample"), Recorder("probe/"), Recorder("event+"), Recorder("eventful")]
     registrations = [pylbpf.register(handler) for handler in before + handlers]
@@ -71,7 +71,7 @@ def test_c1_thirty_registrations_while_an_object_is_open(plain):
 
 
 @bpf
-def test_c1_unregistering_keeps_the_handler_of_open_objects(plain):
+def test_unregistering_keeps_the_handler_of_open_objects(plain):
     handler = Recorder(None)
     registration = pylbpf.register(handler)
     with pylbpf.open(plain) as obj:
@@ -86,7 +86,7 @@ def test_c1_unregistering_keeps_the_handler_of_open_objects(plain):
 
 
 @bpf
-def test_c1_overrides_are_refused_while_libbpfs_table_must_not_move(builtin):
+def test_overrides_are_refused_while_libbpfs_table_must_not_move(builtin):
     with registered(Recorder("raw_tp+")):
         with pylbpf.open(builtin) as obj:
             with pytest.raises(pylbpf.HandlerBusyError, match="not yet loaded") as caught:
@@ -105,7 +105,7 @@ def test_c1_overrides_are_refused_while_libbpfs_table_must_not_move(builtin):
 
 
 @bpf
-def test_c1_override_is_logically_gone_at_once_and_physically_later(builtin):
+def test_override_is_logically_gone_at_once_and_physically_later(builtin):
     handler = Recorder("xdp", program_type=ProgramType.XDP)
     registration = pylbpf.register(handler)
     assert overridden("xdp")
@@ -120,7 +120,7 @@ def test_c1_override_is_logically_gone_at_once_and_physically_later(builtin):
     assert not overridden("xdp")
 
 
-def test_c1_overrides_come_and_go_many_times(builtin):
+def test_overrides_come_and_go_many_times(builtin):
     """Up to version 1.2, libbpf frees its table with the last entry and uses it again."""
     code = f"""
 import pylbpf
@@ -134,7 +134,7 @@ print("alive")
 
 
 @bpf
-def test_c2_new_fallback_does_not_take_over_open_objects(plain):
+def test_new_fallback_does_not_take_over_open_objects(plain):
     old, new = Recorder(None, cookie=4), Recorder(None, cookie=99)
     registration = pylbpf.register(old)
     with pylbpf.open(plain) as obj:
@@ -146,12 +146,12 @@ def test_c2_new_fallback_does_not_take_over_open_objects(plain):
     assert new.calls == [] and len(old.names("attach")) == 7
 
 
-def test_c2_slot_is_never_given_back():
+def test_slot_is_never_given_back():
     pylbpf.register(Recorder(None)).unregister()
     assert libbpf().libbpf_register_prog_handler(None, 0, 0, None) == -errno.EBUSY
 
 
-# ---------------------------------------------------------------- C3, C5: patterns
+# ---------------------------------------------------------------- patterns
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_c2_slot_is_never_given_back():
      ("\0", ValueError), (b"x", TypeError), (5, TypeError), (object(), TypeError), (["x"], TypeError), (True, TypeError)],
     ids=repr,
 )
-def test_c3_patterns_that_libbpf_would_stumble_over(plain, section, error):
+def test_patterns_that_libbpf_would_stumble_over(plain, section, error):
     handler = Recorder(section)
     before = pylbpf.handlers()
     with pytest.raises(error, match="section"):
@@ -171,7 +171,7 @@ def test_c3_patterns_that_libbpf_would_stumble_over(plain, section, error):
 
 
 @pytest.mark.parametrize("section", ["a//", "a++", "/a", "+a", "a?", " ", "ä", "\udcff", "x" * 5000])
-def test_c3_strange_but_harmless_patterns(plain, section):
+def test_strange_but_harmless_patterns(plain, section):
     with registered(Recorder(section)), pylbpf.open(plain) as obj:
         assert len(obj.programs) == 9
         assert pylbpf.section_info("sample") is None
@@ -184,21 +184,21 @@ def test_c3_strange_but_harmless_patterns(plain, section):
      {"priority": 1 << 40}],
     ids=str,
 )
-def test_c3_wrong_declarations(wrong):
+def test_wrong_declarations(wrong):
     with pytest.raises((TypeError, ValueError, OverflowError)):
         pylbpf.register(Recorder("sample", **wrong))
     assert pylbpf.handlers() == ()
 
 
 @pytest.mark.parametrize("handler", [None, object(), Recorder, "sample", lambda: None])
-def test_c3_not_a_handler(plain, handler):
+def test_not_a_handler(plain, handler):
     with pytest.raises(TypeError, match="handler must be a ProgramHandler"):
         pylbpf.register(handler)
     with pytest.raises(TypeError, match="handler must be a ProgramHandler"):
         pylbpf.open(plain, handlers=[handler])
 
 
-def test_c5_duplicates_are_refused(plain):
+def test_duplicates_are_refused(plain):
     first = Recorder("sample")
     with registered(first):
         with pytest.raises(pylbpf.HandlerExistsError, match="priority") as caught:
@@ -215,7 +215,7 @@ def test_c5_duplicates_are_refused(plain):
         pass
 
 
-def test_c5_refused_override_leaves_nothing_behind():
+def test_refused_override_leaves_nothing_behind():
     with registered(pylbpf.ProgramHandler(section="xdp")):
         with pytest.raises(pylbpf.HandlerExistsError):
             pylbpf.register(pylbpf.ProgramHandler(section="xdp"))
@@ -223,10 +223,10 @@ def test_c5_refused_override_leaves_nothing_behind():
     assert not overridden("xdp")
 
 
-# ---------------------------------------------------------------- C4: threads
+# ---------------------------------------------------------------- threads
 
 
-def test_c4_register_from_inside_a_callback(plain, builtin):
+def test_register_from_inside_a_callback(plain, builtin):
     seen = []
 
     class Nested(Recorder):
@@ -242,7 +242,7 @@ def test_c4_register_from_inside_a_callback(plain, builtin):
     assert seen == [2] and pylbpf.handlers() == ()
 
 
-def test_c4_unregister_oneself_from_inside_a_callback(plain):
+def test_unregister_oneself_from_inside_a_callback(plain):
     class Once(Recorder):
         def setup(self, program):
             super().setup(program)
@@ -255,7 +255,7 @@ def test_c4_unregister_oneself_from_inside_a_callback(plain):
     assert len(handler.names("setup")) == 4, "the open under way goes on with what it began with"
 
 
-def test_c4_register_override_waits_for_an_open_in_another_thread(plain):
+def test_register_override_waits_for_an_open_in_another_thread(plain):
     inside, go_on = threading.Event(), threading.Event()
 
     class Slow(Recorder):
@@ -284,7 +284,7 @@ def test_c4_register_override_waits_for_an_open_in_another_thread(plain):
     assert done == [True] and not overridden("xdp")
 
 
-def test_c4_two_threads_register_while_others_open(plain):
+def test_two_threads_register_while_others_open(plain):
     failures = []
     over = threading.Event()
 
@@ -319,7 +319,7 @@ def test_c4_two_threads_register_while_others_open(plain):
 
 
 @pytest.mark.parametrize("first", ["None", "pylbpf.register(pylbpf.ProgramHandler(section='other'))"])
-def test_c4_register_from_inside_the_print_callback(plain, first):
+def test_register_from_inside_the_print_callback(plain, first):
     """libbpf prints while it reads its table: registering there must not wait for its own thread."""
     code = f"""
 import pylbpf
@@ -339,11 +339,11 @@ print(len(said))
     assert run_python(code, timeout=5).strip() == "2"
 
 
-# ---------------------------------------------------------------- C6, C7: types and results
+# ---------------------------------------------------------------- types and results
 
 
 @bpf
-def test_c6_set_type_keeps_or_drops_the_handler(plain):
+def test_set_type_keeps_or_drops_the_handler(plain):
     class Choosing(Recorder):
         def setup(self, program):
             super().setup(program)
@@ -360,7 +360,7 @@ def test_c6_set_type_keeps_or_drops_the_handler(plain):
 
 
 @pytest.mark.parametrize("result", [-4096, -5000, -0x40000000, -(2**31)])
-def test_c7_result_that_is_no_errno_is_an_error_all_the_same(plain, result):
+def test_result_that_is_no_errno_is_an_error_all_the_same(plain, result):
     handler = pylbpf.NativeHandler("sample", setup=SETUP(lambda *_: result))
     with pytest.raises(pylbpf.BpfError) as caught:
         pylbpf.open(plain, handlers=[handler])
@@ -370,7 +370,7 @@ def test_c7_result_that_is_no_errno_is_an_error_all_the_same(plain, result):
 @bpf
 @pytest.mark.parametrize(
     "result, expected", [(-(2**31), errno.EINVAL), (-4096, errno.EINVAL), (-errno.ENOBUFS, errno.ENOBUFS)])
-def test_c7_results_of_prepare_load(plain, result, expected):
+def test_results_of_prepare_load(plain, result, expected):
     handler = pylbpf.NativeHandler("sample", program_type=RAW, prepare_load=PREPARE(lambda *_: result))
     with pylbpf.open(plain, handlers=[handler, rest()]) as obj:
         with pytest.raises(pylbpf.BpfError) as caught:
@@ -380,7 +380,7 @@ def test_c7_results_of_prepare_load(plain, result, expected):
 
 @bpf
 @pytest.mark.parametrize("result", [3, 2**31 - 1, -(2**31), -4096])
-def test_c7_results_of_attach(plain, result):
+def test_results_of_attach(plain, result):
     """libbpf would take 3 for a link that failed with errno -3."""
     handler = pylbpf.NativeHandler("sample", program_type=RAW, attach=ATTACH(lambda *_: result))
     with pylbpf.open(plain, handlers=[handler, rest()]) as obj:
@@ -390,12 +390,12 @@ def test_c7_results_of_attach(plain, result):
         assert caught.value.errno == errno.EINVAL
 
 
-# ---------------------------------------------------------------- C8, C9, C10: failures half-way
+# ---------------------------------------------------------------- failures half-way
 
 
 @pytest.mark.parametrize("at", [0, 3, 8])
 @pytest.mark.parametrize("error", [Boom("boom"), KeyboardInterrupt(), SystemExit(3), OSError(errno.EIO, "bad")], ids=repr)
-def test_c8_setup_fails_half_way(plain, error, at):
+def test_setup_fails_half_way(plain, error, at):
     seen = []
 
     class Failing(Recorder):
@@ -420,7 +420,7 @@ def test_c8_setup_fails_half_way(plain, error, at):
         assert "closed" in repr(program)
 
 
-def test_c8_traceback_reaches_into_the_callback(plain):
+def test_traceback_reaches_into_the_callback(plain):
     class Failing(Recorder):
         def setup(self, program):
             raise Boom
@@ -434,7 +434,7 @@ def test_c8_traceback_reaches_into_the_callback(plain):
 @bpf
 @pytest.mark.parametrize("at", [0, 4])
 @pytest.mark.parametrize("error", [Boom("boom"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
-def test_c9_prepare_load_fails_half_way(plain, error, at):
+def test_prepare_load_fails_half_way(plain, error, at):
     class Failing(Recorder):
         failing = True
 
@@ -466,7 +466,7 @@ def test_c9_prepare_load_fails_half_way(plain, error, at):
 
 
 @bpf
-def test_c9_handlers_given_as_an_iterator_are_there_after_reopen(plain):
+def test_handlers_given_as_an_iterator_are_there_after_reopen(plain):
     handler = Recorder("sample")
     with pylbpf.open(plain, handlers=(each for each in [handler])) as obj, obj.reopen() as again:
         assert again.programs["on_sample"].handler is obj.programs["on_sample"].handler is handler
@@ -475,7 +475,7 @@ def test_c9_handlers_given_as_an_iterator_are_there_after_reopen(plain):
 @bpf
 @pytest.mark.parametrize("error", [Boom("boom"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
 @pytest.mark.parametrize("whole", [False, True])
-def test_c10_attach_fails_after_it_made_links(plain, error, whole):
+def test_attach_fails_after_it_made_links(plain, error, whole):
     made = []
 
     class Failing(Recorder):
@@ -501,7 +501,7 @@ def test_c10_attach_fails_after_it_made_links(plain, error, whole):
 
 
 @bpf
-def test_c10_native_attach_fails_after_it_made_a_link(plain):
+def test_native_attach_fails_after_it_made_a_link(plain):
     library = libbpf()
     library.bpf_program__attach_raw_tracepoint.restype = ctypes.c_void_p
     library.bpf_program__attach_raw_tracepoint.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
@@ -523,7 +523,7 @@ def test_c10_native_attach_fails_after_it_made_a_link(plain):
 
 @bpf
 @pytest.mark.parametrize("junk", [5, "x", object(), [5], [None], b"link", 1.5, True], ids=repr)
-def test_c10_attach_returns_junk(plain, junk):
+def test_attach_returns_junk(plain, junk):
     class Junk(Recorder):
         def attach(self, program):
             self.link = program.attach_raw_tracepoint(HIT)
@@ -538,7 +538,7 @@ def test_c10_attach_returns_junk(plain, junk):
 
 
 @bpf
-def test_c10_attach_returns_a_closed_link(plain):
+def test_attach_returns_a_closed_link(plain):
     class Closed(Recorder):
         def attach(self, program):
             link = program.attach_raw_tracepoint(HIT)
@@ -552,7 +552,7 @@ def test_c10_attach_returns_a_closed_link(plain):
 
 
 @bpf
-def test_c10_failing_attach_all_takes_back_what_others_attached(plain):
+def test_failing_attach_all_takes_back_what_others_attached(plain):
     class Failing(Recorder):
         def attach(self, program):
             raise Boom
@@ -567,7 +567,7 @@ def test_c10_failing_attach_all_takes_back_what_others_attached(plain):
 
 
 @pytest.mark.parametrize("junk", [0, False, "x", -1, []], ids=repr)
-def test_c10_setup_returns_junk(plain, junk):
+def test_setup_returns_junk(plain, junk):
     class Junk(Recorder):
         def setup(self, program):
             return junk
@@ -577,7 +577,7 @@ def test_c10_setup_returns_junk(plain, junk):
 
 
 @bpf
-def test_c10_prepare_load_returns_junk(plain):
+def test_prepare_load_returns_junk(plain):
     class Junk(Recorder):
         def prepare_load(self, program, opts):
             return -1
@@ -588,12 +588,12 @@ def test_c10_prepare_load_returns_junk(plain):
         assert obj.state is State.FAILED
 
 
-# ---------------------------------------------------------------- C11, C12: None, and nested calls
+# ---------------------------------------------------------------- None, and nested calls
 
 
 @bpf
 @pytest.mark.parametrize("nothing", [None, [], ()], ids=repr)
-def test_c11_none_from_attach(plain, nothing):
+def test_none_from_attach(plain, nothing):
     class Nothing(Recorder):
         def attach(self, program):
             super_calls.append(program.name)
@@ -612,7 +612,7 @@ def test_c11_none_from_attach(plain, nothing):
 
 
 @bpf
-def test_c12_calls_into_the_object_at_work(plain):
+def test_calls_into_the_object_at_work(plain):
     refused = []
 
     class Nesting(Recorder):
@@ -644,7 +644,7 @@ def test_c12_calls_into_the_object_at_work(plain):
     assert refused == ["load"] * 5 + ["attach"] * 5
 
 
-def test_c12_calls_into_the_object_being_opened(plain):
+def test_calls_into_the_object_being_opened(plain):
     class Nesting(Recorder):
         def setup(self, program):
             super().setup(program)
@@ -662,7 +662,7 @@ def test_c12_calls_into_the_object_being_opened(plain):
 
 
 @bpf
-def test_c12_other_objects_from_inside_callbacks(plain):
+def test_other_objects_from_inside_callbacks(plain):
     inner = Recorder(None)
 
     class Opening(Recorder):
@@ -689,7 +689,7 @@ def test_c12_other_objects_from_inside_callbacks(plain):
 
 
 @bpf
-def test_c12_failure_of_an_inner_object_is_no_failure_of_the_outer(plain, bpf_object):
+def test_failure_of_an_inner_object_is_no_failure_of_the_outer(plain, bpf_object):
     class Opening(Recorder):
         def prepare_load(self, program, opts):
             with pylbpf.open(bpf_object("rejected")) as obj, pytest.raises(pylbpf.VerifierError) as caught:
@@ -702,7 +702,7 @@ def test_c12_failure_of_an_inner_object_is_no_failure_of_the_outer(plain, bpf_ob
 
 
 @bpf
-def test_c12_attach_of_the_same_program_from_its_attach(plain):
+def test_attach_of_the_same_program_from_its_attach(plain):
     """There is nothing to hand on to: it says so, rather than calling itself for ever."""
 
     class Again(Recorder):
@@ -719,7 +719,7 @@ def test_c12_attach_of_the_same_program_from_its_attach(plain):
 
 
 @bpf
-def test_c12_autoload_cannot_be_switched_on_in_the_middle_of_a_load(plain):
+def test_autoload_cannot_be_switched_on_in_the_middle_of_a_load(plain):
     """libbpf would load instructions that it never relocated."""
 
     class Late(Recorder):
@@ -732,11 +732,11 @@ def test_c12_autoload_cannot_be_switched_on_in_the_middle_of_a_load(plain):
         assert obj.programs["probe_off"].fd == -1
 
 
-# ---------------------------------------------------------------- C13, C14: cookies and names
+# ---------------------------------------------------------------- cookies and names
 
 
 @bpf
-def test_c13_cookie_is_any_object(plain):
+def test_cookie_is_any_object(plain):
     cookie = object()
     seen = []
 
@@ -751,21 +751,21 @@ def test_c13_cookie_is_any_object(plain):
 
 @pytest.mark.parametrize("cookie", [0, 1, -1, 2 ** (8 * ctypes.sizeof(ctypes.c_long) - 1) - 1,
                                     -(2 ** (8 * ctypes.sizeof(ctypes.c_long) - 1))])
-def test_c13_native_cookie_is_a_long(plain, cookie):
+def test_native_cookie_is_a_long(plain, cookie):
     seen = []
     function = SETUP(lambda program, given: seen.append(given) or 0)
     pylbpf.open(plain, handlers=[pylbpf.NativeHandler("sample", setup=function, cookie=cookie)]).close()
     assert seen == [cookie]
 
 
-def test_c13_native_cookie_that_is_no_long():
+def test_native_cookie_that_is_no_long():
     for wrong, error in ((1 << 80, OverflowError), ("x", TypeError), (None, TypeError)):
         with pytest.raises(error):
             pylbpf.NativeHandler("sample", cookie=wrong)
 
 
 @bpf
-def test_c13_handler_lives_as_long_as_its_last_object(plain):
+def test_handler_lives_as_long_as_its_last_object(plain):
     handler = Recorder(None)
     alive = weakref.ref(handler)
     registration = pylbpf.register(handler)
@@ -781,7 +781,7 @@ def test_c13_handler_lives_as_long_as_its_last_object(plain):
     assert alive() is None
 
 
-def test_c13_handler_lives_as_long_as_a_program_of_its_object(plain):
+def test_handler_lives_as_long_as_a_program_of_its_object(plain):
     alive = weakref.ref(handler := Recorder(None))
     program = pylbpf.open(plain, handlers=[handler]).programs["on_sample"]
     del handler
@@ -792,7 +792,7 @@ def test_c13_handler_lives_as_long_as_a_program_of_its_object(plain):
     assert alive() is None
 
 
-def test_c13_functions_of_a_native_handler_are_kept(plain):
+def test_functions_of_a_native_handler_are_kept(plain):
     seen = []
     handler = pylbpf.NativeHandler("sample", setup=SETUP(lambda *_: seen.append(1) or 0))
     gc.collect()
@@ -801,7 +801,7 @@ def test_c13_functions_of_a_native_handler_are_kept(plain):
     assert seen == [1]
 
 
-def test_c14_name_queries_answer_from_our_registry():
+def test_name_queries_answer_from_our_registry():
     assert pylbpf.section_info("sample") is None
     exact, fallback = Recorder("sample"), Recorder(None, program_type=ProgramType.XDP)
     with registered(exact):
@@ -820,11 +820,11 @@ def test_c14_name_queries_answer_from_our_registry():
             pylbpf.section_info(wrong)
 
 
-# ---------------------------------------------------------------- C15: threads, signals, the end
+# ---------------------------------------------------------------- threads, signals, the end
 
 
 @bpf
-def test_c15_many_callbacks_at_once(plain):
+def test_many_callbacks_at_once(plain):
     barrier = threading.Barrier(4, timeout=20)
     seen = []
 
@@ -859,7 +859,7 @@ def interrupt():
 
 @bpf
 @pytest.mark.parametrize("kind", ["setup", "prepare_load", "attach"])
-def test_c15_signal_during_a_callback(plain, kind):
+def test_signal_during_a_callback(plain, kind):
     handler = Recorder("sample")
     setattr(handler, kind, lambda *_: interrupt())
     began = time.monotonic()
@@ -872,7 +872,7 @@ def test_c15_signal_during_a_callback(plain, kind):
 
 
 @bpf
-def test_c15_signal_during_the_load_comes_right_after(plain):
+def test_signal_during_the_load_comes_right_after(plain):
     """Blocked while libbpf and the kernel work, because it would interrupt the verifier; but not lost."""
     seen = []
 
@@ -892,7 +892,7 @@ def test_c15_signal_during_the_load_comes_right_after(plain):
 
 
 @bpf
-def test_c15_interrupt_during_the_load_comes_out_of_it(plain):
+def test_interrupt_during_the_load_comes_out_of_it(plain):
     """The load is done by then, and stays so."""
     function = PREPARE(lambda *_: signal.pthread_kill(threading.get_ident(), signal.SIGINT) or 0)
     handler = pylbpf.NativeHandler("sample", program_type=RAW, prepare_load=function)
@@ -903,7 +903,7 @@ def test_c15_interrupt_during_the_load_comes_out_of_it(plain):
 
 
 @bpf
-def test_c15_first_exception_wins_and_later_callbacks_are_not_called(plain):
+def test_first_exception_wins_and_later_callbacks_are_not_called(plain):
     class Failing(Recorder):
         def setup(self, program):
             super().setup(program)
@@ -915,7 +915,7 @@ def test_c15_first_exception_wins_and_later_callbacks_are_not_called(plain):
     assert handler.names("setup") == ["on_sample"]
 
 
-def test_c15_exceptions_that_resist(plain):
+def test_exceptions_that_resist(plain):
     """Notes that cannot be added, and text that cannot be made, are no reason to lose the exception."""
 
     class Mute(Exception):
@@ -937,7 +937,7 @@ def test_c15_exceptions_that_resist(plain):
 
 
 @bpf
-def test_c15_interpreter_ends_with_everything_open(plain):
+def test_interpreter_ends_with_everything_open(plain):
     code = f"""
 import threading, time
 import pylbpf
@@ -963,7 +963,7 @@ time.sleep(0.1)
 
 
 @bpf
-def test_c16_views_that_callbacks_keep(plain):
+def test_views_that_callbacks_keep(plain):
     kept = {}
 
     class Keeping(Recorder):
@@ -994,7 +994,7 @@ def test_c16_views_that_callbacks_keep(plain):
 
 
 @bpf
-def test_c16_buffer_of_a_writable_view_that_is_kept(plain):
+def test_buffer_of_a_writable_view_that_is_kept(plain):
     kept = []
 
     class Keeping(Recorder):
@@ -1012,7 +1012,7 @@ def test_c16_buffer_of_a_writable_view_that_is_kept(plain):
 
 
 @bpf
-def test_c16_buffer_of_a_plain_view_that_is_kept(plain):
+def test_buffer_of_a_plain_view_that_is_kept(plain):
     kept = []
 
     class Keeping(Recorder):
@@ -1029,7 +1029,7 @@ def test_c16_buffer_of_a_plain_view_that_is_kept(plain):
 
 
 @bpf
-def test_c16_options_passed_to_another_callback(plain):
+def test_options_passed_to_another_callback(plain):
     kept = []
 
     class Passing(Recorder):

@@ -27,10 +27,10 @@ def plain(bpf_object):
     return bpf_object("handlers")
 
 
-# ---------------------------------------------------------------- H1: registration
+# ---------------------------------------------------------------- registration
 
 
-def test_h1_earliest_registration_wins(plain):
+def test_earliest_registration_wins(plain):
     first, second = Recorder("probe/"), Recorder("probe/one")
     with registered(first, second):
         assert pylbpf.handlers() == (first, second)
@@ -42,7 +42,7 @@ def test_h1_earliest_registration_wins(plain):
         assert second.names("setup") == ["probe_one"] and "probe_one" not in first.names("setup")
 
 
-def test_h1_second_takes_over_when_the_first_goes(plain):
+def test_second_takes_over_when_the_first_goes(plain):
     first, second = Recorder("probe/one"), Recorder("probe/")
     with pylbpf.register(first) as registration, pylbpf.register(second):
         registration.unregister()
@@ -50,7 +50,7 @@ def test_h1_second_takes_over_when_the_first_goes(plain):
         assert first.calls == [] and "probe_one" in second.names("setup")
 
 
-def test_h1_what_is_registered_is_copied(plain):
+def test_what_is_registered_is_copied(plain):
     """libbpf copies the fields; changing the handler afterwards changes nothing."""
     handler = Recorder("sample")
     with registered(handler):
@@ -61,7 +61,7 @@ def test_h1_what_is_registered_is_copied(plain):
             assert obj.programs["on_eventful"].type is ProgramType.UNSPEC
 
 
-def test_h1_there_is_no_last_number(plain):
+def test_there_is_no_last_number(plain):
     """libbpf counts ids up for ever; ours never reach libbpf."""
     for _ in range(3000):
         pylbpf.register(pylbpf.ProgramHandler(section="sample")).unregister()
@@ -71,10 +71,10 @@ def test_h1_there_is_no_last_number(plain):
     assert handler.names("setup") == ["on_sample"]
 
 
-# ---------------------------------------------------------------- H2, H3: search
+# ---------------------------------------------------------------- search
 
 
-def test_h2_handlers_then_sections_of_libbpf_then_the_fallback(bpf_object):
+def test_handlers_then_sections_of_libbpf_then_the_fallback(bpf_object):
     fallback, own = Recorder(None), Recorder("raw_tp/sys_enter")
     with registered(fallback, own):
         with pylbpf.open(bpf_object("override")) as obj:
@@ -105,21 +105,21 @@ def test_h2_handlers_then_sections_of_libbpf_then_the_fallback(bpf_object):
         ("nobody/knows+", ["nobody_knows"]),
     ],
 )
-def test_h3_forms_of_patterns(plain, pattern, expected):
+def test_forms_of_patterns(plain, pattern, expected):
     handler = Recorder(pattern)
     with pylbpf.open(plain, handlers=[handler]):
         assert handler.names("setup") == expected
 
 
-def test_h3_no_match_is_no_error_at_open(plain):
+def test_no_match_is_no_error_at_open(plain):
     with registered(Recorder("elsewhere")), pylbpf.open(plain) as obj:
         assert {program.type for program in obj.programs.values()} == {ProgramType.UNSPEC}
 
 
-# ---------------------------------------------------------------- H4, H5: the fallback, and nobody
+# ---------------------------------------------------------------- the fallback, and nobody
 
 
-def test_h4_one_fallback_unless_priorities_differ(plain):
+def test_one_fallback_unless_priorities_differ(plain):
     first = Recorder(None)
     with registered(first):
         with pytest.raises(pylbpf.HandlerExistsError) as caught:
@@ -136,14 +136,14 @@ def test_h4_one_fallback_unless_priorities_differ(plain):
         pass
 
 
-def test_h4_libbpf_gives_its_slot_to_nobody_else(plain):
+def test_libbpf_gives_its_slot_to_nobody_else(plain):
     with registered(Recorder("sample")):
         assert libbpf().libbpf_register_prog_handler(None, 0, 0, None) == -errno.EBUSY
     assert libbpf().libbpf_register_prog_handler(None, 0, 0, None) == -errno.EBUSY
 
 
 @bpf
-def test_h5_unmatched_program_opens_but_does_not_load(bpf_object):
+def test_unmatched_program_opens_but_does_not_load(bpf_object):
     with pylbpf.open(bpf_object("unknown")) as obj:
         assert obj.programs["nobody_knows"].type is ProgramType.UNSPEC
         with pytest.raises(pylbpf.BpfError) as caught:
@@ -153,18 +153,18 @@ def test_h5_unmatched_program_opens_but_does_not_load(bpf_object):
 
 
 @bpf
-def test_h5_unmatched_program_may_be_given_a_type(bpf_object):
+def test_unmatched_program_may_be_given_a_type(bpf_object):
     with pylbpf.open(bpf_object("unknown")) as obj:
         obj.programs["nobody_knows"].type = RAW
         obj.load()
         assert obj.programs["nobody_knows"].fd >= 0
 
 
-# ---------------------------------------------------------------- H6, H7, H8: setup
+# ---------------------------------------------------------------- setup
 
 
 @bpf
-def test_h6_question_mark_is_no_part_of_the_name(plain):
+def test_question_mark_is_no_part_of_the_name(plain):
     class Loader(Recorder):
         def setup(self, program):
             super().setup(program)
@@ -179,14 +179,14 @@ def test_h6_question_mark_is_no_part_of_the_name(plain):
         assert obj.programs["nobody_knows"].fd == -1
 
 
-def test_h6_setup_is_never_called_for_subprograms():
+def test_setup_is_never_called_for_subprograms():
     handler = Recorder("sub/")
     path = objects.build(objects.many(3, "sub/{i}", subprogram=True), "subs")
     with pylbpf.open(path, handlers=[handler]):
         assert handler.names("setup") == ["p0000", "p0001", "p0002"]
 
 
-def test_h7_setup_runs_in_order_of_the_file_before_relocation(plain):
+def test_setup_runs_in_order_of_the_file_before_relocation(plain):
     seen = []
 
     class Looking(Recorder):
@@ -204,7 +204,7 @@ def test_h7_setup_runs_in_order_of_the_file_before_relocation(plain):
         assert {insn.src for insn in loads} == {0}
 
 
-def test_h8_setup_sees_what_was_declared(plain):
+def test_setup_sees_what_was_declared(plain):
     seen = []
 
     class Looking(Recorder):
@@ -222,22 +222,22 @@ PREPARE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctype
 ATTACH = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_long, ctypes.POINTER(ctypes.c_void_p))
 
 
-def test_h8_negative_result_aborts_the_open(plain):
+def test_negative_result_aborts_the_open(plain):
     with pytest.raises(pylbpf.BpfError) as caught:
         pylbpf.open(plain, handlers=[pylbpf.NativeHandler("sample", setup=SETUP(lambda *_: -errno.EBADMSG))])
     assert caught.value.errno == errno.EBADMSG
 
 
 @pytest.mark.parametrize("result", [0, 1, 7, 2**31 - 1])
-def test_h8_any_other_result_is_success(plain, result):
+def test_any_other_result_is_success(plain, result):
     pylbpf.open(plain, handlers=[pylbpf.NativeHandler("sample", setup=SETUP(lambda *_: result))]).close()
 
 
-# ---------------------------------------------------------------- H9 ... H13: prepare_load
+# ---------------------------------------------------------------- prepare_load
 
 
 @bpf
-def test_h9_once_for_each_program_with_final_instructions():
+def test_once_for_each_program_with_final_instructions():
     maps = []
     sizes = {}
 
@@ -263,7 +263,7 @@ def test_h9_once_for_each_program_with_final_instructions():
 
 
 @bpf
-def test_h9_only_a_negative_result_is_an_error(plain):
+def test_only_a_negative_result_is_an_error(plain):
     handler = pylbpf.NativeHandler(None, program_type=RAW, prepare_load=PREPARE(lambda *_: 7))
     with pylbpf.open(plain, handlers=[handler]) as obj:
         obj.load()
@@ -271,7 +271,7 @@ def test_h9_only_a_negative_result_is_an_error(plain):
 
 
 @bpf
-def test_h9_clone_takes_no_positive_result_for_a_descriptor(plain):
+def test_clone_takes_no_positive_result_for_a_descriptor(plain):
     handler = pylbpf.NativeHandler(None, program_type=RAW, prepare_load=PREPARE(lambda *_: 7))
     with pylbpf.open(plain, handlers=[handler]) as obj:
         if pylbpf.libbpf_version() < (1, 8):
@@ -310,7 +310,7 @@ def load_with(path, change, **declared):
         ("line_info", struct.pack("IIII", 9999, 1, 1, 1)),
     ],
 )
-def test_h10_the_kernel_gets_what_the_callback_sets(plain, field, wrong):
+def test_the_kernel_gets_what_the_callback_sets(plain, field, wrong):
     """A value that no kernel accepts: without it the same object loads."""
     assert load_with(plain, lambda program, opts: None) >= 0
     with pytest.raises(pylbpf.BpfError):
@@ -318,7 +318,7 @@ def test_h10_the_kernel_gets_what_the_callback_sets(plain, field, wrong):
 
 
 @bpf
-def test_h10_attach_type_for_this_load(plain):
+def test_attach_type_for_this_load(plain):
     """Programs of cgroup socket addresses cannot be loaded without one."""
     declared = {"program_type": ProgramType.CGROUP_SOCK_ADDR}
     with pytest.raises(pylbpf.BpfError):
@@ -334,12 +334,12 @@ def test_h10_attach_type_for_this_load(plain):
 @bpf
 @pytest.mark.parametrize("field, value", [("attempts", 1), ("kern_version", 0x60000), ("func_info", None),
                                           ("line_info", None), ("fd_array", [0]), ("fd_array", None)])
-def test_h10_harmless_changes(plain, field, value):
+def test_harmless_changes(plain, field, value):
     assert load_with(plain, lambda program, opts: setattr(opts, field, value)) >= 0
 
 
 @bpf
-def test_h10_attach_target_by_number(plain, requires_btf):
+def test_attach_target_by_number(plain, requires_btf):
     """All that libbpf would look up for a tp_btf program, by hand and only in the options."""
     number = libbpf().libbpf_find_vmlinux_btf_id(HIT.encode(), int(AttachType.TRACE_RAW_TP))
     assert number > 0
@@ -364,7 +364,7 @@ def test_h10_attach_target_by_number(plain, requires_btf):
 
 @bpf
 @pytest.mark.parametrize("field", ["log_level", "log_size", "log_buf"])
-def test_h11_log_fields_are_read_only_and_say_so(plain, field):
+def test_log_fields_are_read_only_and_say_so(plain, field):
     def change(program, opts):
         with pytest.raises(AttributeError, match=f"{field} cannot be changed.*Program.log_level"):
             setattr(opts, field, 1)
@@ -373,7 +373,7 @@ def test_h11_log_fields_are_read_only_and_say_so(plain, field):
 
 
 @bpf
-def test_h11_log_level_is_that_of_the_program_before_the_load(plain):
+def test_log_level_is_that_of_the_program_before_the_load(plain):
     class Late(Recorder):
         def prepare_load(self, program, opts):
             program.log_level = 2
@@ -386,7 +386,7 @@ def test_h11_log_level_is_that_of_the_program_before_the_load(plain):
 
 
 @bpf
-def test_h12_setters_in_the_callback(plain):
+def test_setters_in_the_callback(plain):
     """The type counts for this load; flags, attach type and target were read before. None of them fails."""
 
     def change(program, opts):
@@ -410,7 +410,7 @@ def test_h12_setters_in_the_callback(plain):
 
 @bpf
 @pytest.mark.parametrize("replace", [False, True])
-def test_h13_set_insns_is_picked_up(plain, replace):
+def test_set_insns_is_picked_up(plain, replace):
     class Replacing(Recorder):
         def prepare_load(self, program, opts):
             if replace:
@@ -426,7 +426,7 @@ def test_h13_set_insns_is_picked_up(plain, replace):
 
 
 @bpf
-def test_h13_change_in_place_is_picked_up(plain):
+def test_change_in_place_is_picked_up(plain):
     class Patching(Recorder):
         def prepare_load(self, program, opts):
             numpy = pytest.importorskip("numpy", reason="numpy is not installed")
@@ -442,11 +442,11 @@ def test_h13_change_in_place_is_picked_up(plain):
         assert value(obj.maps["hits"], 0) == 0
 
 
-# ---------------------------------------------------------------- H14: attach
+# ---------------------------------------------------------------- attach
 
 
 @bpf
-def test_h14_without_attach_there_is_no_automatic_attach(plain):
+def test_without_attach_there_is_no_automatic_attach(plain):
     with pylbpf.open(plain, handlers=[rest()]) as obj:
         program = obj.programs["on_sample"]
         with pytest.raises(pylbpf.StateError) as early:
@@ -462,7 +462,7 @@ def test_h14_without_attach_there_is_no_automatic_attach(plain):
 
 @bpf
 @pytest.mark.parametrize("result, expected", [(-errno.EXDEV, errno.EXDEV), (3, errno.EINVAL), (-5000, errno.EINVAL)])
-def test_h14_any_result_but_zero_is_an_error(plain, result, expected):
+def test_any_result_but_zero_is_an_error(plain, result, expected):
     handler = pylbpf.NativeHandler("sample", program_type=RAW, attach=ATTACH(lambda *_: result))
     with pylbpf.open(plain, handlers=[handler, rest()]) as obj:
         obj.load()
@@ -474,7 +474,7 @@ def test_h14_any_result_but_zero_is_an_error(plain, result, expected):
 
 
 @bpf
-def test_h14_zero_without_link_is_skipped_by_attach_all(plain):
+def test_zero_without_link_is_skipped_by_attach_all(plain):
     handler = pylbpf.NativeHandler("sample", program_type=RAW, attach=ATTACH(lambda *_: 0))
     with pylbpf.open(plain, handlers=[handler, rest()]) as obj:
         obj.load()
@@ -485,7 +485,7 @@ def test_h14_zero_without_link_is_skipped_by_attach_all(plain):
 
 
 @bpf
-def test_h14_program_that_was_not_loaded(plain):
+def test_program_that_was_not_loaded(plain):
     with pylbpf.open(plain, handlers=[Recorder(None)]) as obj:
         obj.load()
         with pytest.raises(pylbpf.StateError, match="was not loaded") as caught:
@@ -493,11 +493,11 @@ def test_h14_program_that_was_not_loaded(plain):
         assert caught.value.errno == errno.EINVAL
 
 
-# ---------------------------------------------------------------- H15, H16: types
+# ---------------------------------------------------------------- types
 
 
 @bpf
-def test_h15_another_type_keeps_the_handler(plain):
+def test_another_type_keeps_the_handler(plain):
     """libbpf keeps that of the fallback only; ours are all there."""
 
     class Choosing(Recorder):
@@ -513,7 +513,7 @@ def test_h15_another_type_keeps_the_handler(plain):
 
 
 @pytest.mark.parametrize("type, kept", [(ProgramType.RAW_TRACEPOINT, True), (ProgramType.XDP, False)])
-def test_h15_override_says_that_it_would_be_dropped(bpf_object, type, kept):
+def test_override_says_that_it_would_be_dropped(bpf_object, type, kept):
     handler = pylbpf.ProgramHandler(section="raw_tp+")
     with pylbpf.open(bpf_object("override"), handlers=[handler]) as obj:
         program = obj.programs["raw_tp"]
@@ -529,7 +529,7 @@ def test_h15_override_says_that_it_would_be_dropped(bpf_object, type, kept):
 
 
 @bpf
-def test_h15_native_setup_of_an_override_that_changes_the_type(bpf_object):
+def test_native_setup_of_an_override_that_changes_the_type(bpf_object):
     """libbpf drops the callback of prepare_load then: that is an error, or the callback comes all the same."""
     library = libbpf()
     prepared = []
@@ -546,7 +546,7 @@ def test_h15_native_setup_of_an_override_that_changes_the_type(bpf_object):
 
 
 @bpf
-def test_h16_override_does_by_itself_what_it_replaces(bpf_object):
+def test_override_does_by_itself_what_it_replaces(bpf_object):
     """libbpf's own callbacks cannot be called; the flags, the attach type and the attach are made again."""
     names = ["raw_tp", "xdp_frags", "iter_sleepable"]
     handlers = [pylbpf.ProgramHandler(section=section) for section in ("raw_tp+", "xdp.frags", "iter.s+")]
@@ -566,10 +566,10 @@ def test_h16_override_does_by_itself_what_it_replaces(bpf_object):
         assert [program.name for program in links.skipped] == ["xdp_frags"]
 
 
-# ---------------------------------------------------------------- H17 ... H20: the rest
+# ---------------------------------------------------------------- the rest
 
 
-def test_h17_queries_by_name_are_not_fooled_by_the_fallback():
+def test_queries_by_name_are_not_fooled_by_the_fallback():
     library = libbpf()
     kind, attach = ctypes.c_int(), ctypes.c_int()
     with registered(Recorder("sample", program_type=ProgramType.XDP, expected_attach_type=AttachType.XDP)):
@@ -582,7 +582,7 @@ def test_h17_queries_by_name_are_not_fooled_by_the_fallback():
 
 
 @bpf
-def test_h18_btf_target_chosen_in_setup(plain, requires_btf):
+def test_btf_target_chosen_in_setup(plain, requires_btf):
     class Tracing(pylbpf.ProgramHandler):
         section = "sample"
 
@@ -607,7 +607,7 @@ class GenLoader(ctypes.Structure):
 
 
 @bpf
-def test_h19_loader_generation_passes_through(bpf_object):
+def test_loader_generation_passes_through(bpf_object):
     """Somebody else's object: the callback does run there, and must find nothing to do."""
     library = libbpf()
     handler = Recorder(None)
@@ -628,7 +628,7 @@ def test_h19_loader_generation_passes_through(bpf_object):
 
 
 @bpf
-def test_h20_registrations_come_and_go_while_an_object_lives(plain):
+def test_registrations_come_and_go_while_an_object_lives(plain):
     handlers = [Recorder("sample"), Recorder("probe/"), Recorder("event+"), Recorder("eventful")]
     registrations = [pylbpf.register(handler) for handler in handlers]
     try:

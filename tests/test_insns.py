@@ -56,7 +56,7 @@ def test_index_out_of_range(insns):
         insns[::0]
 
 
-def test_c23_insn_splits_the_registers_by_byte_order():
+def test_insn_splits_the_registers_by_byte_order():
     # A register copy r3 = r7.
     regs = 0x73 if sys.byteorder == "little" else 0x37
     insn = Insn(0xBF, regs, 0, 0)
@@ -173,7 +173,7 @@ def test_array_and_memoryview_keep_the_object(bpf_object):
 # ---------------------------------------------------------------- how long it is good
 
 
-def test_c16_close_with_a_view_exported_is_a_buffer_error(bpf_object):
+def test_close_with_a_view_exported_is_a_buffer_error(bpf_object):
     obj = pylbpf.open(bpf_object("subprogs"))
     expected = obj.programs["first"].insns.tobytes()
     view = memoryview(obj.programs["first"].insns)
@@ -190,7 +190,7 @@ def test_c16_close_with_a_view_exported_is_a_buffer_error(bpf_object):
 
 
 @pytest.mark.bpf
-def test_c16_load_with_a_view_exported_is_a_buffer_error(obj, insns):
+def test_load_with_a_view_exported_is_a_buffer_error(obj, insns):
     with memoryview(insns) as view:
         before = view.tobytes()
         with pytest.raises(BufferError, match="cannot load"):
@@ -252,7 +252,7 @@ def test_newer_instructions_are_final_once_prepared(obj, requires_bpf):
 
 
 @pytest.mark.bpf
-def test_c16_view_taken_by_another_thread_during_load_does_not_dangle():
+def test_view_taken_by_another_thread_during_load_does_not_dangle():
     """Instructions move while the load is under way: nobody may get hold of where they were."""
     try:
         path = objects.build(objects.many(20, "raw_tp/task_rename", insns=3000, subprogram=True), "many_moving")
@@ -294,7 +294,7 @@ def test_c16_view_taken_by_another_thread_during_load_does_not_dangle():
         assert not dangling
 
 
-def test_c8_view_taken_in_setup_is_a_copy_that_stays(bpf_object):
+def test_view_taken_in_setup_is_a_copy_that_stays(bpf_object):
     views = []
 
     class Handler(pylbpf.ProgramHandler):
@@ -312,7 +312,7 @@ def test_c8_view_taken_in_setup_is_a_copy_that_stays(bpf_object):
     assert views[0][0].code == expected[0]
 
 
-def test_c8_view_taken_in_setup_outlives_a_failed_open(bpf_object):
+def test_view_taken_in_setup_outlives_a_failed_open(bpf_object):
     views = []
 
     class Handler(pylbpf.ProgramHandler):

@@ -183,7 +183,7 @@ def test_closed_or_dropped_in_every_order(bpf_object, order, how):
 
 
 @pytest.mark.bpf
-def test_c49_close_that_was_refused_leaves_all_as_it_was(bpf_object):
+def test_close_that_was_refused_leaves_all_as_it_was(bpf_object):
     with rings.loaded(bpf_object("rings")) as obj:
         obj.attach()
         ring = obj.ring_buffer("even")

@@ -73,7 +73,7 @@ def is_open(fd: int) -> bool:
 # ---------------------------------------------------------------- destroy
 
 
-def test_c57_destroy_twice_does_nothing(program, count):
+def test_destroy_twice_does_nothing(program, count):
     link = program.attach()
     fd = link.fd
     assert not link.closed and count() == 1
@@ -84,7 +84,7 @@ def test_c57_destroy_twice_does_nothing(program, count):
     assert repr(link) == "<Link: program 'send' on section 'raw_tp/task_rename', closed>"
 
 
-def test_c57_everything_on_a_closed_link_is_a_value_error(program, tmp_path):
+def test_everything_on_a_closed_link_is_a_value_error(program, tmp_path):
     link = program.attach()
     link.destroy()
     for use in (lambda: link.fd, link.fileno, link.detach, link.disconnect, lambda: link.pin_path,
@@ -100,7 +100,7 @@ def test_with_destroys(program, count):
     assert link.closed and count() == 0
 
 
-def test_c94_descriptor_is_the_links_own(program):
+def test_descriptor_is_the_links_own(program):
     with program.attach() as link:
         assert link.fd == link.fileno() >= 3 and not os.get_inheritable(link.fd)
         assert "bpf" in os.readlink(f"/proc/self/fd/{link.fd}")
@@ -127,7 +127,7 @@ def test_detach_in_the_kernel_keeps_the_link_object(xdp, veth):
         link.detach()  # as the kernel has it: nothing more to do
 
 
-def test_c63_detach_of_a_kind_that_cannot(program, count):
+def test_detach_of_a_kind_that_cannot(program, count):
     with program.attach() as link:
         with pytest.raises(pylbpf.BpfError, match="detach program 'send'") as raised:
             link.detach()
@@ -138,7 +138,7 @@ def test_c63_detach_of_a_kind_that_cannot(program, count):
 # ---------------------------------------------------------------- disconnect
 
 
-def test_c62_disconnect_hands_out_the_descriptor(program, count):
+def test_disconnect_hands_out_the_descriptor(program, count):
     link = program.attach()
     number = link.fd
     fd = link.disconnect()
@@ -150,7 +150,7 @@ def test_c62_disconnect_hands_out_the_descriptor(program, count):
     assert count() == 0
 
 
-def test_c62_disconnected_link_outlives_its_object(bpf_object):
+def test_disconnected_link_outlives_its_object(bpf_object):
     with rings.loaded(bpf_object("rings")) as obj:
         shared = os.dup(obj.maps["config"].fd)
         fd = obj.programs["send"].attach().disconnect()
@@ -166,7 +166,7 @@ def test_c62_disconnected_link_outlives_its_object(bpf_object):
 
 
 @pytest.mark.parametrize("kind", ["perf_event", "tracepoint", "xdp"])
-def test_c62_closing_the_descriptor_of_disconnect_frees_everything(bpf_object, kind, veth, requires_perf_event,
+def test_closing_the_descriptor_of_disconnect_frees_everything(bpf_object, kind, veth, requires_perf_event,
                                                                       tracefs):
     """Links on perf events hold two descriptors; one is handed out, and nobody else knows of the other."""
     with pylbpf.open(bpf_object(kind)) as obj:
@@ -242,7 +242,7 @@ def test_xdp_link_is_pinned_and_detached_by_another(xdp, veth, bpffs):
         opened.unpin()
 
 
-def test_c63_failing_unpin_says_why(program, bpffs):
+def test_failing_unpin_says_why(program, bpffs):
     with program.attach() as link:
         link.pin(bpffs / "link")
         (bpffs / "link").unlink()

@@ -103,7 +103,7 @@ def test_exception_of_the_listener_is_unraisable_and_disturbs_nothing(bpf_object
     assert set(unraisable) == {ZeroDivisionError}
 
 
-def test_c88_listener_may_open_another_object_and_change_the_listener(bpf_object, listen):
+def test_listener_may_open_another_object_and_change_the_listener(bpf_object, listen):
     opened, path = [], bpf_object("empty")
 
     def listener(level, line):
@@ -116,7 +116,7 @@ def test_c88_listener_may_open_another_object_and_change_the_listener(bpf_object
     assert opened == ["empty"]
 
 
-def test_c88_lines_come_on_the_thread_that_made_the_call(bpf_object, listen):
+def test_lines_come_on_the_thread_that_made_the_call(bpf_object, listen):
     threads: set[int] = set()
     pylbpf.set_print(lambda level, line: threads.add(threading.get_ident()), LogLevel.DEBUG)
     path = bpf_object("task_rename")
@@ -147,7 +147,7 @@ def test_long_lines_are_whole(bpf_object, listen):
 
 
 @pytest.mark.bpf
-def test_c88_errno_survives_the_listener(bpf_object, listen):
+def test_errno_survives_the_listener(bpf_object, listen):
     import ctypes
     libc = ctypes.CDLL(None, use_errno=True)
 
@@ -194,7 +194,7 @@ time.sleep(0.1)
 """
 
 
-def test_c93_exit_while_threads_are_inside_libbpf_and_somebody_listens(bpf_object):
+def test_exit_while_threads_are_inside_libbpf_and_somebody_listens(bpf_object):
     for _ in range(3):
         result = subprocess.run([sys.executable, "-c", AT_EXIT, str(bpf_object("task_rename"))],
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30)

@@ -201,7 +201,7 @@ def map_u32(values):
 
 
 @pytest.mark.parametrize("name", ["percpu_hash", "percpu_array", "lru_percpu_hash"])
-def test_c50_per_cpu_values_have_a_part_for_each_possible_cpu(maps, name):
+def test_per_cpu_values_have_a_part_for_each_possible_cpu(maps, name):
     map = maps[name]
     cpus = pylbpf.possible_cpus()
     size = (map.value_size + 7) // 8 * 8
@@ -221,7 +221,7 @@ def test_possible_cpus_counts_what_the_kernel_says():
     assert pylbpf.possible_cpus() == int(last) + 1
 
 
-def test_c50_wrong_sizes_never_reach_the_kernel(maps):
+def test_wrong_sizes_never_reach_the_kernel(maps):
     map = maps["hash"]
     for key in (b"", bytes(3), bytes(5), bytes(1000)):
         for use in (map.lookup, map.delete, map.next_key, map.lookup_and_delete,
@@ -266,7 +266,7 @@ def test_keys_can_be_deleted_while_walking(maps):
     assert map.next_key() is None
 
 
-def test_c52_walking_ends_though_somebody_adds_and_deletes(maps):
+def test_walking_ends_though_somebody_adds_and_deletes(maps):
     map = maps["hash"]
     for at in range(20):
         map.update(u32(at), bytes(32))
@@ -305,7 +305,7 @@ def test_what_a_type_cannot_do_is_a_bpf_error_that_names_the_map(maps):
         maps["queue"].next_key()
 
 
-def test_c53_descriptor_is_the_maps_own(maps):
+def test_descriptor_is_the_maps_own(maps):
     for map in maps.values():
         assert map.fd == map.fileno() >= 3
         assert os.readlink(f"/proc/self/fd/{map.fd}") == "anon_inode:bpf-map"

@@ -267,7 +267,7 @@ def test_states_follow_each_other(bpf_object):
 
 
 @pytest.mark.bpf
-def test_c28_second_load_is_refused(bpf_object):
+def test_second_load_is_refused(bpf_object):
     with pylbpf.open(bpf_object("task_rename")) as obj:
         obj.load()
         with pytest.raises(pylbpf.StateError, match="loaded, it must be open or prepared") as raised:
@@ -284,7 +284,7 @@ def test_attach_before_load_is_refused(bpf_object):
 
 
 @pytest.mark.bpf
-def test_c28_failed_load_ends_in_failed_with_names_and_logs(bpf_object):
+def test_failed_load_ends_in_failed_with_names_and_logs(bpf_object):
     with pylbpf.open(bpf_object("rejected")) as obj:
         with pytest.raises(pylbpf.VerifierError):
             obj.load()
@@ -434,7 +434,7 @@ def test_autoattach_off_is_not_attached(bpf_object, trigger):
 
 
 @pytest.mark.bpf
-def test_c69_failing_attach_leaves_nothing_attached(bpf_object, trigger):
+def test_failing_attach_leaves_nothing_attached(bpf_object, trigger):
     source = objects.many(3, ["raw_tp/task_rename", "raw_tp/task_rename", "raw_tp/there_is_no_such"], with_map=True,
                           by_process=True)
     with pylbpf.open(build(source, "half_attachable")) as obj:

@@ -140,7 +140,7 @@ def test_setters_after_load_are_state_errors(obj, program, attribute, value):
 
 
 @pytest.mark.bpf
-def test_c55_autoattach_can_be_set_after_load_as_libbpf_has_it(obj, program):
+def test_autoattach_can_be_set_after_load_as_libbpf_has_it(obj, program):
     obj.load()
     program.autoattach = False
     assert len(obj.attach()) == 2
@@ -181,7 +181,7 @@ def test_flags_reach_the_kernel(bpf_object):
 
 
 @pytest.mark.bpf
-def test_c30_each_program_keeps_its_own_log(bpf_object):
+def test_each_program_keeps_its_own_log(bpf_object):
     with pylbpf.open(bpf_object("subprogs"), log_level=1) as obj:
         obj.programs["second"].log_level = 0
         obj.load()
@@ -216,7 +216,7 @@ def test_attach_target_of_a_tracing_program(bpf_object, requires_btf):
 
 
 @pytest.mark.bpf
-def test_c65_attach_target_program_is_kept_until_load(bpf_object):
+def test_attach_target_program_is_kept_until_load(bpf_object):
     """Its wrapper may be dropped, and its object with it, between set_attach_target() and load()."""
     with pylbpf.open(bpf_object("core")) as obj:
         target = pylbpf.open(bpf_object("subprogs"))
@@ -249,7 +249,7 @@ def test_set_insns_in_prepare_load(bpf_object, trigger):
 
 
 @pytest.mark.bpf
-def test_c17_set_insns_of_its_own_view(bpf_object):
+def test_set_insns_of_its_own_view(bpf_object):
     def itself(program, opts):
         before = program.insns.tobytes()
         program.set_insns(program.insns)
@@ -269,7 +269,7 @@ def test_c17_set_insns_of_its_own_view(bpf_object):
 
 
 @pytest.mark.bpf
-def test_c17_set_insns_of_an_exported_view_of_itself(bpf_object):
+def test_set_insns_of_an_exported_view_of_itself(bpf_object):
     """The export keeps the memory where it is: BufferError, before anything moves."""
     def itself(program, opts):
         before = program.insns.tobytes()
@@ -299,7 +299,7 @@ def test_set_insns_takes_arrays_of_any_kind(bpf_object):
 
 
 @pytest.mark.parametrize("phase", ["open", "loaded"])
-def test_c18_set_insns_outside_its_time_is_a_state_error(obj, program, phase, requires_bpf):
+def test_set_insns_outside_its_time_is_a_state_error(obj, program, phase, requires_bpf):
     if phase == "loaded":
         obj.load()
     before = program.insns.tobytes()
@@ -308,7 +308,7 @@ def test_c18_set_insns_outside_its_time_is_a_state_error(obj, program, phase, re
     assert program.insns.tobytes() == before
 
 
-def test_c18_set_insns_in_setup_is_a_state_error(bpf_object):
+def test_set_insns_in_setup_is_a_state_error(bpf_object):
     class Handler(pylbpf.ProgramHandler):
         section = "sample"
 
@@ -320,7 +320,7 @@ def test_c18_set_insns_in_setup_is_a_state_error(bpf_object):
 
 
 @pytest.mark.bpf
-def test_c18_set_insns_of_another_program_in_prepare_load_is_a_state_error(bpf_object):
+def test_set_insns_of_another_program_in_prepare_load_is_a_state_error(bpf_object):
     def other(program, opts):
         if VERSION < (1, 6):
             with pytest.raises(pylbpf.StateError):
@@ -332,7 +332,7 @@ def test_c18_set_insns_of_another_program_in_prepare_load_is_a_state_error(bpf_o
 @pytest.mark.bpf
 @pytest.mark.parametrize("argument", [b"", bytes(7), bytes(9), bytes(8 * 1_000_001)],
                          ids=["none", "7", "9", "too many"])
-def test_c19_set_insns_takes_1_to_1_000_000(bpf_object, argument):
+def test_set_insns_takes_1_to_1_000_000(bpf_object, argument):
     def replace(program, opts):
         before = program.insns.tobytes()
         with pytest.raises(ValueError, match="1 to 1,000,000 instructions"):
@@ -343,7 +343,7 @@ def test_c19_set_insns_takes_1_to_1_000_000(bpf_object, argument):
 
 
 @pytest.mark.bpf
-def test_c19_the_longest_is_taken_and_what_the_kernel_refuses_it_says(bpf_object):
+def test_the_longest_is_taken_and_what_the_kernel_refuses_it_says(bpf_object):
     class Handler(pylbpf.ProgramHandler):
         section = "sample"
         program_type = ProgramType.RAW_TRACEPOINT
@@ -362,7 +362,7 @@ def test_c19_the_longest_is_taken_and_what_the_kernel_refuses_it_says(bpf_object
 
 
 @pytest.mark.bpf
-def test_c20_a_change_of_length_clears_func_and_line_info(bpf_object):
+def test_a_change_of_length_clears_func_and_line_info(bpf_object):
     def lengthen(program, opts):
         assert opts.func_info and opts.line_info
         program.set_insns(program.insns.tobytes())
@@ -374,7 +374,7 @@ def test_c20_a_change_of_length_clears_func_and_line_info(bpf_object):
 
 
 @pytest.mark.bpf
-def test_c21_writable_views_only_inside_prepare_load(bpf_object, program):
+def test_writable_views_only_inside_prepare_load(bpf_object, program):
     with pytest.raises(pylbpf.StateError, match="only inside prepare_load"):
         program.view_insns(writable=True)
     kept = []
@@ -398,7 +398,7 @@ def test_c21_writable_views_only_inside_prepare_load(bpf_object, program):
 
 @pytest.mark.bpf
 @pytest.mark.parametrize("part", [slice(None), slice(1, None), slice(None, None, 2)], ids=str)
-def test_c21_a_buffer_of_a_writable_view_kept_beyond_prepare_load_fails_the_load(bpf_object, part):
+def test_a_buffer_of_a_writable_view_kept_beyond_prepare_load_fails_the_load(bpf_object, part):
     kept = []
 
     class Handler(pylbpf.ProgramHandler):
@@ -426,12 +426,12 @@ def test_newer_set_insns_when_prepared(obj, program, requires_bpf, trigger):
         return
     obj.prepare()
     final = program.insns.tobytes()
-    program.set_insns(program.insns)  # C17
+    program.set_insns(program.insns)
     assert program.insns.tobytes() == final
     stale = program.insns
     with memoryview(program.insns):
         with pytest.raises(BufferError):
-            program.set_insns(final)  # C16
+            program.set_insns(final)
     alone = obj.programs["alone"]
     alone.set_insns(alone.insns)
     with pytest.raises(ValueError, match="moved"):

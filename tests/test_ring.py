@@ -141,7 +141,7 @@ def consume_somehow(ring, draw, got):
         ring.poll(0.05, most)
 
 
-def test_c81_model_of_producer_and_consumer(obj):
+def test_model_of_producer_and_consumer(obj):
     """Any mixture of calls gives the records of a producer at full speed, each once and in order, and never hangs."""
     total = 40_000
     draw = random.Random(5)
@@ -171,7 +171,7 @@ def test_c81_model_of_producer_and_consumer(obj):
         assert not failed and seen == total and ring.stats().records == total
 
 
-def test_c81_wakeups_are_not_missed(obj):
+def test_wakeups_are_not_missed(obj):
     """One record at a time, each sent while the reader is about to sleep: with a wake-up lost it would sleep for ever."""
     with obj.ring_buffer("events", type=NUMBER) as ring:
         total = 3000

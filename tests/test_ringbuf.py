@@ -131,7 +131,7 @@ def test_records_outlive_the_ring_buffer(obj):
     assert numbers(got) == [0, 2]
 
 
-def test_c74_consume_takes_1_or_more(obj):
+def test_consume_takes_1_or_more(obj):
     got = []
     with obj.ring_buffer("even", got.append) as ring:
         send_even(obj, 5)
@@ -155,7 +155,7 @@ def test_more_records_than_one_block(obj):
         assert numbers(other.records(timeout=0.3)) == list(range(1, 6 * 2560, 2))[:64 * 1024 // 24]
 
 
-def test_c75_consume_ends_though_the_producer_keeps_up(obj):
+def test_consume_ends_though_the_producer_keeps_up(obj):
     """A callback that makes two records of each would go on for ever."""
     calls = []
 
@@ -174,7 +174,7 @@ def test_c75_consume_ends_though_the_producer_keeps_up(obj):
 
 
 @pytest.mark.parametrize("how", ["poll", "consume"])
-def test_c72_exception_in_the_kth_callback_loses_and_repeats_nothing(obj, how):
+def test_exception_in_the_kth_callback_loses_and_repeats_nothing(obj, how):
     got = []
 
     def callback(record):
@@ -214,7 +214,7 @@ def test_results_of_callbacks_mean_nothing(obj):
 
 
 @pytest.mark.parametrize("again", ["poll", "consume", "next", "close", "add"])
-def test_c71_reentry_is_a_state_error_and_disturbs_nothing(obj, again):
+def test_reentry_is_a_state_error_and_disturbs_nothing(obj, again):
     got, errors = [], []
 
     def callback(record):
@@ -232,7 +232,7 @@ def test_c71_reentry_is_a_state_error_and_disturbs_nothing(obj, again):
     assert len(errors) == 11 and all("from inside a callback" in str(error) for error in errors)
 
 
-def test_c71_object_close_from_inside_a_callback_changes_nothing(obj):
+def test_object_close_from_inside_a_callback_changes_nothing(obj):
     def callback(record):
         obj.close()
 
@@ -264,7 +264,7 @@ def test_callbacks_may_use_the_object_and_other_rings(obj):
 # ---------------------------------------------------------------- threads
 
 
-def test_c71_second_thread_gets_a_state_error(obj):
+def test_second_thread_gets_a_state_error(obj):
     inside, go_on = threading.Event(), threading.Event()
 
     def callback(record):
@@ -361,7 +361,7 @@ def test_poll_wakes_up_for_a_record(obj):
             assert time.monotonic() - begin < 5
 
 
-def test_c81_records_without_wakeup_do_not_wake_and_are_there_for_the_next_call(obj):
+def test_records_without_wakeup_do_not_wake_and_are_there_for_the_next_call(obj):
     got = []
     with obj.ring_buffer("even", got.append) as ring:
         send_even(obj, 3, flags=rings.NO_WAKEUP)
@@ -405,7 +405,7 @@ def alarm():
 
 
 @pytest.mark.timeout(method="thread")
-def test_c80_signals_run_their_handlers_and_the_rest_of_the_time_is_waited(obj, alarm):
+def test_signals_run_their_handlers_and_the_rest_of_the_time_is_waited(obj, alarm):
     ticks = []
     with obj.ring_buffer("even", lambda record: None) as ring:
         alarm(lambda *_: ticks.append(time.monotonic()), 0.02, 0.02)
@@ -419,7 +419,7 @@ def test_c80_signals_run_their_handlers_and_the_rest_of_the_time_is_waited(obj, 
 
 
 @pytest.mark.timeout(method="thread")
-def test_c80_exception_of_a_signal_handler_ends_the_wait(obj, alarm):
+def test_exception_of_a_signal_handler_ends_the_wait(obj, alarm):
     def handler(*_):
         raise TimeoutError("enough")
 
@@ -448,7 +448,7 @@ def test_several_maps_each_with_its_callback(obj):
     assert numbers(got["even"]) == list(range(0, 20, 2)) and numbers(got["odd"]) == list(range(1, 20, 2))
 
 
-def test_c72_exception_of_one_maps_callback_leaves_the_others_records(obj):
+def test_exception_of_one_maps_callback_leaves_the_others_records(obj):
     got = []
 
     def fail(record):
@@ -466,7 +466,7 @@ def test_c72_exception_of_one_maps_callback_leaves_the_others_records(obj):
     assert sorted(numbers(got)) == [0, 1, 2, 3]
 
 
-def test_c76_descriptor_of_a_map_is_enough_and_is_not_kept(obj):
+def test_descriptor_of_a_map_is_enough_and_is_not_kept(obj):
     got = []
     fd = os.dup(obj.maps["even"].fd)
     with pylbpf.RingBuffer(fd, got.append) as ring:
@@ -476,7 +476,7 @@ def test_c76_descriptor_of_a_map_is_enough_and_is_not_kept(obj):
             assert ring.poll(1) == 2 and numbers(got) == [0, 2]
 
 
-def test_c76_object_closed_first_closes_the_ring_buffer(bpf_object):
+def test_object_closed_first_closes_the_ring_buffer(bpf_object):
     obj = rings.loaded(bpf_object("rings"))
     ring = obj.ring_buffer("even", print)
     obj.close()
@@ -488,7 +488,7 @@ def test_c76_object_closed_first_closes_the_ring_buffer(bpf_object):
     ring.close()
 
 
-def test_c76_ring_buffer_keeps_map_and_object(bpf_object):
+def test_ring_buffer_keeps_map_and_object(bpf_object):
     got = []
     obj = rings.loaded(bpf_object("rings"))
     config = obj.maps["config"]

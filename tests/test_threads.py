@@ -45,7 +45,7 @@ def threads(*functions):
 
 
 @pytest.mark.bpf
-def test_c41_different_objects_in_different_threads(bpf_object):
+def test_different_objects_in_different_threads(bpf_object):
     path, wrong = bpf_object("rings"), bpf_object("rejected")
     done = []
 
@@ -90,7 +90,7 @@ def test_other_threads_run_during_a_load(bpf_object):
 
 
 @pytest.mark.bpf
-def test_c41_second_thread_waits_for_the_first(bpf_object):
+def test_second_thread_waits_for_the_first(bpf_object):
     with pylbpf.open(bpf_object("long_load")) as obj:
         begun, order = threading.Event(), []
 
@@ -109,7 +109,7 @@ def test_c41_second_thread_waits_for_the_first(bpf_object):
 
 
 @pytest.mark.bpf
-def test_c41_close_waits_for_a_load(bpf_object):
+def test_close_waits_for_a_load(bpf_object):
     obj = pylbpf.open(bpf_object("long_load"))
     begun, states = threading.Event(), []
 
@@ -128,7 +128,7 @@ def test_c41_close_waits_for_a_load(bpf_object):
 
 
 @pytest.mark.bpf
-def test_c41_who_waited_for_close_gets_a_value_error(bpf_object):
+def test_who_waited_for_close_gets_a_value_error(bpf_object):
     for _ in range(20):
         obj = pylbpf.open(bpf_object("task_rename"))
         results = []
@@ -147,7 +147,7 @@ def test_c41_who_waited_for_close_gets_a_value_error(bpf_object):
 
 
 @pytest.mark.bpf
-def test_c28_of_many_loads_one_works(bpf_object):
+def test_of_many_loads_one_works(bpf_object):
     with pylbpf.open(bpf_object("task_rename")) as obj:
         results = []
 
@@ -164,7 +164,7 @@ def test_c28_of_many_loads_one_works(bpf_object):
 
 
 @pytest.mark.bpf
-def test_c57_of_many_destroys_one_destroys(bpf_object):
+def test_of_many_destroys_one_destroys(bpf_object):
     with rings.loaded(bpf_object("rings")) as obj:
         for _ in range(10):
             link = obj.programs["send"].attach()
@@ -174,7 +174,7 @@ def test_c57_of_many_destroys_one_destroys(bpf_object):
 
 
 @pytest.mark.bpf
-def test_c57_pin_and_detach_against_destroy(bpf_object, bpffs):
+def test_pin_and_detach_against_destroy(bpf_object, bpffs):
     """Whoever comes late gets ValueError; nobody works on a link that is freed."""
     with rings.loaded(bpf_object("rings")) as obj:
         for at in range(20):
@@ -290,7 +290,7 @@ def handle():
 
 
 @pytest.mark.bpf
-def test_c33_storm_of_signals_does_not_stop_the_verifier(bpf_object, handle):
+def test_storm_of_signals_does_not_stop_the_verifier(bpf_object, handle):
     """Each pending signal makes the kernel give up with EAGAIN; libbpf tries five times and no more."""
     ticks = []
     handle(signal.SIGALRM, lambda *_: ticks.append(time.monotonic()))
@@ -307,7 +307,7 @@ def test_c33_storm_of_signals_does_not_stop_the_verifier(bpf_object, handle):
 
 
 @pytest.mark.bpf
-def test_c33_signals_of_a_load_are_handled_right_after_it(bpf_object, handle):
+def test_signals_of_a_load_are_handled_right_after_it(bpf_object, handle):
     seen = []
     with pylbpf.open(bpf_object("long_load")) as obj:
         handle(signal.SIGALRM, lambda *_: seen.append(obj.state))
@@ -317,7 +317,7 @@ def test_c33_signals_of_a_load_are_handled_right_after_it(bpf_object, handle):
 
 
 @pytest.mark.bpf
-def test_c34_keyboard_interrupt_comes_out_of_load_and_the_object_is_loaded(bpf_object, handle):
+def test_keyboard_interrupt_comes_out_of_load_and_the_object_is_loaded(bpf_object, handle):
     handle(signal.SIGINT, signal.default_int_handler)
     with pylbpf.open(bpf_object("long_load")) as obj:
         timer = threading.Timer(0.03, os.kill, (os.getpid(), signal.SIGINT))
@@ -331,7 +331,7 @@ def test_c34_keyboard_interrupt_comes_out_of_load_and_the_object_is_loaded(bpf_o
 
 
 @pytest.mark.bpf
-def test_c15_keyboard_interrupt_in_a_callback_comes_at_once(bpf_object, handle):
+def test_keyboard_interrupt_in_a_callback_comes_at_once(bpf_object, handle):
     handle(signal.SIGINT, signal.default_int_handler)
     seen = []
 
@@ -356,7 +356,7 @@ def test_c15_keyboard_interrupt_in_a_callback_comes_at_once(bpf_object, handle):
 
 
 @pytest.mark.bpf
-def test_c33_handlers_of_signals_run_in_python_callbacks(bpf_object, handle):
+def test_handlers_of_signals_run_in_python_callbacks(bpf_object, handle):
     ticks, in_callback = [], []
     handle(signal.SIGALRM, lambda *_: ticks.append(time.monotonic()))
 
@@ -382,7 +382,7 @@ def test_c33_handlers_of_signals_run_in_python_callbacks(bpf_object, handle):
 
 @pytest.mark.bpf
 @pytest.mark.parametrize("fails", [False, True])
-def test_c33_signal_mask_is_what_it_was(bpf_object, fails):
+def test_signal_mask_is_what_it_was(bpf_object, fails):
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -395,7 +395,7 @@ def test_c33_signal_mask_is_what_it_was(bpf_object, fails):
 
 
 @pytest.mark.bpf
-def test_c33_signals_do_not_stop_attach_and_elements(bpf_object, handle):
+def test_signals_do_not_stop_attach_and_elements(bpf_object, handle):
     handle(signal.SIGALRM, lambda *_: None)
     signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
     with pylbpf.open(bpf_object("maps")) as obj:

@@ -2,7 +2,7 @@
 import os as _os
 
 from cpython.object cimport PyObject
-from libc.errno cimport errno
+from libc.errno cimport EINVAL, errno
 from libc.string cimport memset
 from posix.unistd cimport close as close_fd, unlink
 
@@ -16,7 +16,9 @@ from .kernelmap cimport KernelMap, create_map, duplicated_map, numbered_map, pin
 from .mapping cimport Mapping
 from .memory cimport map_memory, view_initial
 from .link cimport Link, STRUCT_OPS_LINK, make_link
-from .paths cimport is_of_kind, number_of, path_bytes
+from .paths cimport number_of, path_bytes
+
+from .errors import BpfError
 
 libbpf.pylbpf_on_missing = note_missing
 
@@ -62,13 +64,13 @@ cdef class Map(Mapping):
                 f"{self.max_entries} entries>")
 
     @staticmethod
-    def create(type, *, key=None, value=None, key_size=0, value_size=0, max_entries=0, name="", flags=0, map_extra=0, numa_node=None, ifindex=0,
-               inner=None, token_fd=None):
+    def create(type, *, key=None, value=None, key_size=0, value_size=0, max_entries=0, name="", flags=0, map_extra=0,
+               numa_node=None, ifindex=0, inner=None, token_fd=None):
         """Make a map by itself, and return it.
 
         ``type`` is a MapType. ``key`` and ``value`` say what elements are, as for typed(), and so their sizes: "u4", or what
-        numpy.dtype() takes; or give sizes in bytes, of a value for one CPU, and with them ``int``, ``str`` or ``bytes``. ``name``: letters, digits, _ and . only; the
-        kernel keeps 15 characters. ``flags``: MapFlags. ``inner``: of a map of maps, a Map that those in it will be like.
+        numpy.dtype() takes; or give sizes in bytes, of a value for one CPU, and with them ``int``, ``str`` or ``bytes``.
+        ``name``: letters, digits, _ and . only; the kernel keeps 15 characters. ``flags``: MapFlags. ``inner``: of a map of maps, a Map that those in it will be like.
         ``numa_node`` and ``token_fd`` set their flags. Raises BpfError. Source: bpf_map_create().
         """
         cdef bpf.bpf_map_create_opts opts
@@ -78,6 +80,7 @@ cdef class Map(Mapping):
             0 if value is None else size_of(value, "a value"))
         cdef Map made
         cdef int types = -1
+        cdef KernelMap kept
         cdef unsigned int entries = number_of(max_entries, "max_entries")
         memset(&opts, 0, sizeof(opts))
         opts.sz = sizeof(opts)
@@ -91,8 +94,8 @@ cdef class Map(Mapping):
             opts.token_fd = number_of(token_fd, "token_fd")
             opts.map_flags |= TOKEN_FD
         if inner is not None:
-            # Last, for it may run code of the user's.
-            opts.inner_map_fd = (<Map>inner).descriptor() if isinstance(inner, Map) else inner.fileno()
+            kept = duplicated_map(inner)    # whatever becomes of it on other threads
+            opts.inner_map_fd = kept.fd
         try:
             if number in (SK_STORAGE, INODE_STORAGE, TASK_STORAGE, CGRP_STORAGE):
                 key_bytes = 4
@@ -183,19 +186,15 @@ cdef class Map(Mapping):
         The descriptor stays the caller's; the map takes name and sizes of the existing one. Before load only.
         Source: bpf_map__reuse_fd().
         """
-        cdef int number = fd if isinstance(fd, int) else fd.fileno()
+        cdef KernelMap kept = duplicated_map(fd)    # whatever becomes of it while the lock is waited for
         cdef Call call
         cdef int code
         cdef bint locked = self.change("fd")
-        if not is_of_kind(number, "bpf-map"):
-            if locked:
-                self.handle.release()
-            raise ValueError(f"descriptor {number} is not of a BPF map")
         enter(&call, NULL)
-        code = libbpf.bpf_map__reuse_fd(self.ptr, number)
+        code = libbpf.bpf_map__reuse_fd(self.ptr, kept.fd)
         if locked:
             self.handle.release()
-        finish(&call, code, f"reuse descriptor {number} for", self)
+        finish(&call, code, f"reuse descriptor {fd} for", self)
 
     @property
     def pin_path(self):
@@ -253,10 +252,18 @@ cdef class Map(Mapping):
         cdef bytes raw = path_bytes(path)
         cdef const char *c_path = raw
         cdef str text = raw.decode("utf-8", "surrogateescape")
+        cdef str folder = _os.path.dirname(text) or "."
+        cdef bint fresh = False
         cdef int code
         if pin:
-            _os.makedirs(_os.path.dirname(text) or ".", 0o700, exist_ok=True)    # as libbpf does
+            if self.kernel.pin_path not in (None, text):
+                raise BpfError(EINVAL, f"pinned already, at {self.kernel.pin_path}", "pin", str(self))
+            if not _os.path.exists(folder):
+                _os.mkdir(folder, 0o700)    # the last level, as libbpf does
+                fresh = True
             code = bpf.bpf_obj_pin(self.descriptor(), c_path)
+            if code < 0 and fresh:
+                _os.rmdir(folder)
         else:
             code = unlink(c_path)
             code = -errno if code < 0 else 0

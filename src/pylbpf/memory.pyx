@@ -48,8 +48,8 @@ cdef enum:
 cdef class MapView:
     """The memory of a map as a buffer: of an array with MapFlags.MMAPABLE, or an arena; without a call for each access.
 
-    Bytes through the buffer protocol, the elements through array(). ``readonly`` is true of maps that are frozen, or opened
-    for reading. Closing a map or its object does not end a view of it, which keeps the kernel's map: close(), leaving a
+    Bytes through the buffer protocol, the elements through array(). ``map`` is its map, ``readonly``
+    is true of maps that are frozen, or opened for reading. Closing a map or its object does not end a view of it, which keeps the kernel's map: close(), leaving a
     ``with`` block or losing the last reference does. BufferError while a buffer or array of it is in use. Views of
     what libbpf has not yet put into the kernel, and of arenas that it has mapped, forbid loading and closing the object.
     """
