@@ -290,7 +290,11 @@ METHODS = [
     ("map", "get", 1), ("map", "set", 2), ("map", "pop", 1), ("map", "setdefault", 2), ("map", "set_inner", 1),
     ("map", "items_array", 1), ("map", "lookup_many", 1), ("map", "update_many", 2), ("map", "delete_many", 1),
     ("map", "pop_many", 1), ("map", "sweep", 1),
-    ("obj", "ring_buffer", 2), ("obj", "user_ring_buffer", 1),
+    ("obj", "ring_buffer", 2), ("obj", "user_ring_buffer", 1), ("obj", "perf_buffer", 2),
+    ("btf", "alignment", 1), ("btf", "c_decl", 1), ("btf", "ctypes", 1), ("btf", "dataclass", 1), ("btf", "dtype", 1),
+    ("btf", "enumerators", 1), ("btf", "format", 2), ("btf", "from_bytes", 1), ("btf", "from_id", 1),
+    ("btf", "members", 1), ("btf", "module", 1), ("btf", "names", 1), ("btf", "number", 1), ("btf", "parse", 1),
+    ("btf", "target", 1),
     ("link", "pin", 1), ("btf", "find", 1), ("btf", "name", 1), ("btf", "kind", 1),
     ("btf", "size", 1), ("btf", "string", 1), ("ring", "poll", 1), ("ring", "consume", 1), ("ring", "add", 2),
     ("ring", "records", 1), ("ring", "read_batch", 1), ("ring", "borrow", 1), ("ring", "start", 1),
@@ -389,7 +393,7 @@ def test_every_method_of_the_main_classes_was_tried():
         "items", "unload", "clone", "disassemble", "tobytes", "attach_trace", "attach_lsm", "attach_iter",
         "attach_struct_ops", "view_insns", "open", "detach_fds", "freeze", "stats", "read_batch_async",
         "typed", "view", "info", "fdinfo", "values", "popitem", "clear", "iter",
-        "to_numpy", "to_dict", "to_arrow", "to_pandas",
+        "to_numpy", "to_dict", "to_arrow", "to_pandas", "kernel",
     }
     for owner, cls in (("program", pylbpf.Program), ("map", pylbpf.Map), ("link", pylbpf.Link), ("obj", pylbpf.Object),
                        ("btf", pylbpf.Btf), ("ring", pylbpf.RingBuffer)):

@@ -393,7 +393,7 @@ OURS = re.compile(
     r"| Program\.(object|handler|log|fileno|insn_count|insns|view_insns|disassemble) | Insns?(\..*)?"
     r"| (Func|Line)Info(\..*)?"
     r"| Map | Map\.(fileno|close|closed|keys|items|popitem|sweep|to_\w+)"
-    r"| MapView(\..*)? | Queue(\.(?!push|pe|pop).*)? | BloomFilter(\.(?!add).*)?"
+    r"| MapView(\..*)? | Queue(\.(?!push|peek|pop$).*)? | BloomFilter(\.(?!add).*)?"
     r"| Btf | BtfKind | Member(\..*)?"
     r"| Link\.(closed|close|fileno|name|program) | LinkSet(\..*)?"
     r"| RingBuffer\.(closed|close|records|read_batch_async|start|stats) | Record(\..*)? | RecordBatch(\..*)? | Lease(\..*)?"

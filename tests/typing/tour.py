@@ -114,6 +114,7 @@ def everything(source: Union[str, Path, bytes, bytearray, memoryview], map_fd: i
         settings.update({1: 2})
         with settings.view() as memory:
             size: int = memory.nbytes
+            names.append(str(size))
         with pylbpf.Map.create(MapType.HASH, key="u4", value="u8", max_entries=10, name="table") as table:
             names.append(str(table.info().id))
             table.typed(value=bytes).raw.pop(b"key ", None)

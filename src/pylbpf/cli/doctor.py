@@ -124,7 +124,7 @@ def limits() -> Iterator[Finding]:
 
 
 def mounts() -> Iterator[Finding]:
-    kinds = {}
+    kinds: dict[str, str] = {}
     try:
         with open("/proc/self/mounts") as table:
             for line in table:
