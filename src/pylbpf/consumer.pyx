@@ -13,13 +13,14 @@ from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 from posix.unistd cimport close as close_fd, write
 
 from .block cimport Block, Pool
-from .delivery cimport Source, now
+from .deadline cimport deadline_of, now
+from .delivery cimport Source
 from .errors cimport fail
 from .handle cimport fork_generation
 from .record cimport StructType, numpy, plain
 from .recordbatch cimport FULL, MISFIT, Stop, copy_structs
 from .ring cimport Ring, ring_begin, ring_commit, ring_look, ring_memory, ring_record, ring_step, ring_waits, ring_walk
-from .ringbuf cimport CONSUMER, FOREVER, RingBuffer, deadline_of
+from .ringbuf cimport CONSUMER, RingBuffer
 from .workers cimport block_signals
 
 cdef extern from "<signal.h>" nogil:
@@ -329,7 +330,7 @@ cdef class Consumer:
         return self
 
     def __next__(self):
-        array = self.next_block(FOREVER)
+        array = self.next_block(deadline_of(None))
         if array is None:
             raise StopIteration
         return array

@@ -19,6 +19,5 @@ cdef class Source:
     cdef bint batches           # the callback gets many records at once
 
 
-cdef double now() noexcept nogil
 # Call back with at most `limit` records that wait, until the moment `until` or, if that is 0, for all of them.
 cdef Py_ssize_t deliver(Source source, size_t limit, double until, Pool pool) except -1

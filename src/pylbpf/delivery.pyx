@@ -7,9 +7,9 @@ import errno as _errno
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from .block cimport Pool
+from .deadline cimport now
 from .dispatch cimport TaggedType, split
 from .errors cimport fail
 from .handle cimport fork_generation
@@ -60,12 +60,6 @@ cdef class NativeCallback:
 cdef class Source:
     def __init__(self):
         raise TypeError("sources belong to ring buffers")
-
-
-cdef double now() noexcept nogil:
-    cdef timespec time
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return time.tv_sec + time.tv_nsec * 1e-9
 
 
 cdef object noted(object error, Ring ring, Py_ssize_t count):

@@ -9,7 +9,6 @@ cdef extern from "<semaphore.h>" nogil:
         pass
 
 
-cdef double FOREVER             # a deadline
 cdef unsigned long CONSUMER     # the holder that is a Consumer
 
 cdef class RecordIterator
@@ -52,7 +51,3 @@ cdef class RecordIterator:
     cdef double deadline
     cdef Py_ssize_t at          # which source
     cdef bint begun
-
-
-# The moment until which a call may wait.
-cdef double deadline_of(object timeout) except? -1

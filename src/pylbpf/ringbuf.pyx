@@ -11,7 +11,8 @@ from posix.time cimport timespec
 from posix.unistd cimport close as close_fd, write
 
 from .block cimport Pool
-from .delivery cimport NativeCallback, Source, deliver, now
+from .deadline cimport deadline_of, limit_of, now
+from .delivery cimport NativeCallback, Source, deliver
 from .dispatch cimport TaggedType, split, tagged_type
 from .errors cimport fail
 from .handle cimport Handle, fork_generation
@@ -50,30 +51,7 @@ cdef extern from "<sys/eventfd.h>" nogil:
     int eventfd(unsigned int initial, int flags)
     int EFD_CLOEXEC, EFD_NONBLOCK
 
-FOREVER = float("inf")
 CONSUMER = <unsigned long>-1
-cdef size_t ALL = <size_t>-1
-
-
-cdef double deadline_of(object timeout) except? -1:
-    """The moment until which a call may wait."""
-    if timeout is None:
-        return FOREVER
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout must be seconds or None, not {type(timeout).__name__}")
-    if timeout != timeout:
-        raise ValueError("timeout is not a number")
-    return max(0.0, now() + <double>timeout)
-
-
-cdef size_t limit_of(object number, str what) except 0:
-    if number is None:
-        return ALL
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise TypeError(f"{what} must be a number or None, not {type(number).__name__}")
-    if number < 1:
-        raise ValueError(f"{what} is 1 or more, not {number}")
-    return number
 
 
 @cython.final
@@ -310,7 +288,7 @@ cdef class RingBuffer:
         fds[1].fd = self.wake_fd
         fds[0].events = fds[1].events = POLLIN
         while not self.waits():
-            left = 3600.0 if deadline == FOREVER else min(3600.0, deadline - now())
+            left = min(3600.0, deadline - now())
             if left <= 0:
                 return False
             if rest:
@@ -429,7 +407,7 @@ cdef class RingBuffer:
                                 ring_commit(&ring.memory, &walk)
                         ring_commit(&ring.memory, &walk)
                     iterator.at += 1
-                if iterator.begun and iterator.deadline != FOREVER and now() >= iterator.deadline:
+                if iterator.begun and now() >= iterator.deadline:
                     return None
                 if not self.wait(iterator.deadline):
                     return None
