@@ -208,6 +208,8 @@ cdef class Tracing(Probing):
         cdef unsigned int way = number_of(order, "order")
         if (map is not None) + (cgroup is not None) + bool(pid) + bool(tid) + (pid_fd is not None) > 1:
             raise ValueError("an iterator goes through a map, or cgroups, or one process, or one thread")
+        if way and cgroup is None:
+            raise ValueError("order is for cgroups")
         memset(&info, 0, sizeof(info))
         if map is not None:
             info.map.map_fd = descriptor_of(map, "map")
@@ -217,6 +219,8 @@ cdef class Tracing(Probing):
             info.cgroup.order = <uapi.bpf_cgroup_iter_order>way
         elif pid_fd is not None:
             info.task.pid_fd = descriptor_of(pid_fd, "pid_fd")
+            if info.task.pid_fd == 0:
+                raise ValueError("the kernel takes descriptor 0 for none: duplicate it")
         else:
             info.task.tid = number_of(tid, "tid")
             info.task.pid = number_of(pid, "pid")

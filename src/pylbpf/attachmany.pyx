@@ -37,6 +37,7 @@ def attach_many(items, *, threads=None, bint rollback=True, bint expedite=False,
         items = [items]
     elif isinstance(items, LoadReport):
         items = items.objects
+    items = [*items]        # kept until all is done
     for item in items:
         if isinstance(item, Program):
             batch.items.append(item)

@@ -187,8 +187,11 @@ cdef class Detaching(Crew):
                     programs.add(program_on_event(libbpf.bpf_link__fd(link.ptr)))
                 else:
                     known.add(link.event)
-        found = [event for program, events in programs_of_events().items() if program in programs
-                 for event in events if event not in known]
+        try:
+            found = [event for program, events in programs_of_events().items() if program in programs
+                     for event in events if event not in known]
+        except OSError:     # without a descriptor to spare it takes a little longer
+            return 0
         self.hidden = <int *>malloc((len(found) + 1) * sizeof(int))
         if self.hidden == NULL:
             return 0

@@ -136,7 +136,17 @@ cdef class Link:
         if ptr == NULL:
             return 0
         self.wait_idle(operation)
+        if self.ptr != NULL and self.kind == USDT_LINK and handle is not None and self.generation == fork_generation():
+            locked = handle.enter(operation)
+            try:
+                self.wait_idle(operation)
+            except BaseException:
+                if locked:
+                    handle.release()
+                raise
         if self.ptr == NULL:        # another thread was faster
+            if locked:
+                handle.release()
             return 0
         self.ptr = NULL
         leave_place(&self.place)
@@ -147,8 +157,6 @@ cdef class Link:
             elif self.kind != USDT_LINK:
                 close_fd(libbpf.bpf_link__fd(ptr))
             return 0
-        if self.kind == USDT_LINK and handle is not None:
-            locked = handle.enter(operation)
         enter(&call, NULL)
         with nogil:
             code = destroy_link(ptr, self.kind)
@@ -267,13 +275,14 @@ cdef class Link:
         cdef unsigned int type = 0
         cdef unsigned int id = 0
         cdef int code, new, link
-        if not isinstance(program, Linked):
+        if not isinstance(program, Linked) or (<Linked>program).handle is None:
             raise TypeError(f"a link is updated with a Program, not {program!r}")
         memset(&opts, 0, sizeof(opts))
         opts.sz = sizeof(opts)
         opts.flags = number_of(flags, "flags")
         if old_program is not None:
-            opts.old_prog_fd = old_program if isinstance(old_program, int) else old_program.fileno()
+            opts.old_prog_fd = number_of(old_program.fileno() if hasattr(old_program, "fileno") else old_program,
+                                         "old_program")
             opts.flags |= BPF_F_REPLACE
         new = program.fileno()
         self.fd
@@ -334,8 +343,11 @@ cdef class Link:
         if self.kind == BARE_LINK:
             if self.pinned is None:
                 fail(EINVAL, "unpin", self)
-            _os.unlink(self.pinned)
-            self.pinned = None
+            path, self.pinned = self.pinned, None
+            try:
+                _os.unlink(path)
+            except OSError as error:
+                fail(error.errno, f"unpin {path} of", self)
             return
         self.worker = PyThread_get_thread_ident()
         enter(&call, NULL)
@@ -369,7 +381,7 @@ cdef class Link:
         Closing it closes that duplicate: the program is detached when nobody holds the link any more. Raises
         BpfError (EINVAL) if the descriptor is not of a link. Source: bpf_link_get_info_by_fd().
         """
-        cdef int number = fd if isinstance(fd, int) else fd.fileno()
+        cdef int number = <int>number_of(fd.fileno() if hasattr(fd, "fileno") else fd, "fd")
         cdef int copy = fcntl(number, F_DUPFD_CLOEXEC, <int>3)
         if copy < 0:
             fail(errno, "use descriptor", number)
@@ -463,7 +475,10 @@ cdef int event_of(int link) except -2:
     """The perf event that libbpf opened for a link and does not tell of; -1 if the program does not say which it is."""
     cdef unsigned int program = program_on_event(link)
     if program:
-        events = programs_of_events().get(program, ())
+        try:
+            events = programs_of_events().get(program, ())
+        except OSError:     # no descriptor to spare
+            return NO_EVENT
         if len(events) == 1:
             return events[0]
     return NO_EVENT

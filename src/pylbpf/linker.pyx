@@ -10,6 +10,7 @@ from .c cimport libbpf
 from .call cimport Call, enter, note_missing
 from .elf import check
 from .errors cimport finish
+from .handle cimport fork_generation
 from .paths cimport path_bytes
 
 from .errors import BpfError, StateError
@@ -29,6 +30,7 @@ cdef class Linker:
     cdef str temporary
     cdef bint used              # a thread is in a call
     cdef bint broken            # adding has failed: what is there is half of something
+    cdef unsigned int generation
 
     def __init__(self, path):
         cdef bytes raw
@@ -39,9 +41,10 @@ cdef class Linker:
         if self.path is not None:
             raise StateError(_errno.EINVAL, "already made", "link", self.path)
         raw = path_bytes(path)
-        target = _os.fsdecode(raw)
+        target = _os.path.abspath(_os.fsdecode(raw))
         fd, temporary = _mkstemp(prefix=".", suffix=".tmp", dir=_os.path.dirname(target) or ".")
         _os.close(fd)
+        self.generation = fork_generation()
         self.path = target
         self.temporary = temporary
         raw = path_bytes(temporary)
@@ -78,6 +81,8 @@ cdef class Linker:
     cdef libbpf.bpf_linker *live(self) except NULL:
         if self.ptr == NULL:
             raise ValueError(f"the linker of {self.path} is closed")
+        if self.generation != fork_generation():
+            raise StateError(_errno.EPERM, "made by the parent process; a forked child may only drop it", "link", self.path)
         if self.used:
             raise StateError(_errno.EBUSY, "another thread is in a call", "link", self.path)
         if self.broken:
@@ -154,6 +159,11 @@ cdef class Linker:
     def close(self):
         """Give up without a result, if there is none yet; a second time does nothing. Source: bpf_linker__free()."""
         cdef libbpf.bpf_linker *linker = self.ptr
+        if self.generation != fork_generation():
+            self.temporary = None       # it is the parent's
+            if self.used:
+                self.ptr = NULL
+                return
         if self.used:
             raise StateError(_errno.EBUSY, "another thread is in a call", "close linker of", self.path)
         self.ptr = NULL

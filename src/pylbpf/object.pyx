@@ -329,21 +329,29 @@ cdef class Object:
         try:
             locked = handle.acquire("close")
             handle.check_views("close")
-            try:
-                if handle.links.after.after != &handle.links and not _sys.is_finalizing():
-                    from .detaching import detach_object
-                    detach_object(handle)
-                close_links(handle)
-            except BaseException as error:
-                failure = error         # the rest is closed all the same
-            while handle.rings:
-                ring = handle.rings.popitem()[1]()
+            # A callback on another thread may need the object before it ends, and may attach something.
+            while handle.rings or handle.links.after != &handle.links:
+                try:
+                    if handle.links.after.after != &handle.links and not _sys.is_finalizing():
+                        from .detaching import detach_object
+                        detach_object(handle)
+                except BaseException as error:
+                    failure = failure or error
+                try:
+                    close_links(handle)     # what was not released together
+                except BaseException as error:
+                    failure = failure or error
+                ring = handle.rings.popitem()[1]() if handle.rings else None
                 if ring is not None:
-                    # A callback on another thread may need the object before it ends.
                     handle.release()
                     locked = False
-                    ring.close()
+                    try:
+                        ring.close()
+                    except BaseException:
+                        handle.rings[id(ring)] = _ref(ring)
+                        raise
                     locked = handle.acquire("close")
+            handle.check_views("close")     # taken meanwhile
             self.free_all()
         except ValueError:
             if handle.phase != CLOSED:      # another thread was faster
