@@ -85,24 +85,35 @@ cdef size_t fill(Drain *drain, char *block) noexcept nogil:
     return count
 
 
+cdef bint something_waits(Drain *drain) noexcept nogil:
+    cdef int at
+    for at in range(drain.ring_count):
+        if ring_waits(drain.rings[at]):
+            return True
+    return False
+
+
+cdef bint has_stopped(Drain *drain) noexcept nogil:
+    cdef bint stopped
+    pthread_mutex_lock(&drain.mutex)
+    stopped = drain.stopped
+    pthread_mutex_unlock(&drain.mutex)
+    return stopped
+
+
 cdef void rest(Drain *drain, long *nap) noexcept nogil:
     """Until records come or time is up: a little, and longer each time that nothing was found."""
     cdef pollfd fds[2]
     cdef timespec time
     cdef int at
-    for at in range(drain.ring_count):
-        if ring_waits(drain.rings[at]):
-            nap[0] = SHORTEST_WAIT
-            return
     fds[0].fd = drain.stop_fd
     fds[1].fd = drain.epoll_fd
     fds[0].events = fds[1].events = POLLIN
     time.tv_sec = 0
     time.tv_nsec = nap[0]
     if ppoll(fds, 2, &time, NULL) > 0 and fds[1].revents:
-        for at in range(drain.ring_count):
-            if ring_waits(drain.rings[at]):
-                return
+        if something_waits(drain):
+            return
         # Readable, and nothing is there: a record that is not yet submitted.
         time.tv_nsec = SHORTEST_WAIT
         ppoll(fds, 1, &time, NULL)
@@ -155,15 +166,18 @@ cdef void *be_consumer(void *argument) noexcept nogil:
     cdef char *block
     cdef size_t count
     cdef long nap = SHORTEST_WAIT
-    while True:
+    while not has_stopped(drain):
+        # A block is only taken, perhaps from those that are queued, when there is something for it.
+        if not something_waits(drain):
+            rest(drain, &nap)
+            continue
+        nap = SHORTEST_WAIT
         block = free_block(drain)
         if block == NULL:
             break
         count = fill(drain, block)
         if not pass_on(drain, block, count):
             break
-        if count == 0:
-            rest(drain, &nap)
     pthread_mutex_lock(&drain.mutex)
     drain.ended = True
     pthread_cond_broadcast(&drain.news)
@@ -454,6 +468,6 @@ def _stop_all():
     """No thread is left that could look at memory of an interpreter that is gone."""
     for reference in _running:
         consumer = reference()
-        if consumer is not None:
+        if consumer is not None and (<Consumer>consumer).generation == fork_generation():
             (<Consumer>consumer).signal_stop()
             (<Consumer>consumer).end()

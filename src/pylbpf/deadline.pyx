@@ -17,7 +17,7 @@ cdef double deadline_of(object timeout) except? -1:
         raise TypeError(f"timeout must be seconds or None, not {type(timeout).__name__}")
     if timeout != timeout:
         raise ValueError("timeout is not a number")
-    return max(0.0, now() + <double>timeout)
+    return max(1e-9, now() + <double>timeout)      # 0 is no moment
 
 
 cdef int milliseconds(double deadline) noexcept nogil:

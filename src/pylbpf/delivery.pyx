@@ -153,6 +153,7 @@ cdef Py_ssize_t deliver_native(Ring ring, NativeCallback native, size_t limit, d
     cdef double ended
     cdef int code = 0
     cdef bint more = True
+    cdef unsigned int generation = fork_generation()
     ring_begin(memory, &walk)
     while more and code >= 0:
         stop = min(limit, count + slice)
@@ -164,9 +165,14 @@ cdef Py_ssize_t deliver_native(Ring ring, NativeCallback native, size_t limit, d
                 ring_step(&walk, &record)
                 count += 1
                 code = native.function(native.pointer, <void *>record.data, record.size)
+                if fork_generation() != generation:
+                    break
                 ring_commit(memory, &walk)
                 if code < 0:
                     break
+        if fork_generation() != generation:
+            raise StateError(_errno.EPERM, "a callback of the parent process does not go on in a child", None,
+                             "ring buffer")
         ended = now()
         if count >= limit or (until and ended >= until):
             break

@@ -117,7 +117,7 @@ cdef class Lease:
         """Give the records back, first keeping what is still looked at."""
         if not self.active:
             return 0
-        if self.exports and commit:
+        if self.exports and commit and self.count:
             self.ring.keep(self.begin, self.walk.position)
         self.active = False
         if commit:

@@ -295,7 +295,7 @@ cdef class Map(Mapping):
         """Return the map's memory as a MapView: of an array with MapFlags.MMAPABLE, or of an arena.
 
         Before the load, of a struct_ops map, whose fields can so be set (libbpf 1.5), or of global variables. Read-only of
-        frozen maps and of those opened for reading. TypeError of kinds that cannot be mapped, and of arenas with
+        frozen maps; PermissionError for those opened for reading, which the kernel does not map. TypeError of kinds that cannot be mapped, and of arenas with
         SEGV_ON_FAULT. Minimum kernel 5.5, of arenas 6.9. Source: bpf_map__initial_value(), mmap() of a bpf_map.
         """
         if self.ptr != NULL and not self.exists():

@@ -4,7 +4,7 @@ from _weakref import ref as _ref
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
-from libc.errno cimport EACCES, EPERM, errno
+from libc.errno cimport EACCES, EINVAL, EPERM, errno
 from posix.unistd cimport sysconf, _SC_PAGESIZE
 
 from .c cimport libbpf
@@ -14,7 +14,7 @@ from .definition cimport Definition
 from .errors cimport fail
 from .handle cimport Handle, OPEN, fork_generation
 
-from .errors import NotSupported, StateError
+from .errors import NotSupported, StateError, error_class
 
 libbpf.pylbpf_on_missing = note_missing
 
@@ -49,7 +49,7 @@ cdef class MapView:
     """The memory of a map as a buffer: of an array with MapFlags.MMAPABLE, or an arena; without a call for each access.
 
     Bytes through the buffer protocol, the elements through array(). ``map`` is its map, ``readonly``
-    is true of maps that are frozen, or opened for reading. Closing a map or its object does not end a view of it, which keeps the kernel's map: close(), leaving a
+    is true of maps that are frozen. Closing a map or its object does not end a view of it, which keeps the kernel's map: close(), leaving a
     ``with`` block or losing the last reference does. BufferError while a buffer or array of it is in use. Views of
     what libbpf has not yet put into the kernel, and of arenas that it has mapped, forbid loading and closing the object.
     """
@@ -160,6 +160,9 @@ cdef MapView map_memory(Definition map, Codec codec):
     if start == MAP_FAILED and (errno == EPERM or errno == EACCES):
         readonly = True
         start = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0)
+        if start == MAP_FAILED and errno == EINVAL:
+            raise error_class(EACCES)(EACCES, "the kernel maps no map that was opened for reading", "map the memory of",
+                                      str(map))
     if start == MAP_FAILED:
         fail(errno, "map the memory of", map)
     view = make_view(map, <char *>start, size, readonly, codec)

@@ -22,6 +22,7 @@ from .dispatch cimport TaggedType, split, tagged_type
 from .errors cimport fail, finish
 from .handle cimport Handle, fork_generation
 from .map cimport Map
+from .paths cimport number_of
 from .perfevent cimport event_attr, online_cpus
 from .perfring cimport (
     PerfRing, PERF_LOST, PERF_OTHER, PERF_SAMPLE, fit, perf_begin, perf_commit, perf_event, perf_look, perf_step,
@@ -30,6 +31,7 @@ from .perfring cimport (
 from .record cimport RecordType, StructType, plain, record_type
 from .recordbatch cimport RecordBatch
 from .ring cimport ring_record
+from .targets cimport descriptor_of
 
 from .errors import StateError
 
@@ -161,7 +163,7 @@ cdef class PerfBuffer:
                 raise ValueError(f"{map} is a {map.type.name}, not a PERF_EVENT_ARRAY")
             fd = (<Map>map).descriptor()
         else:
-            fd = map if isinstance(map, int) else map.fileno()
+            fd = descriptor_of(map, "map")
         # libbpf keeps the number only, and deletes from the map in the end: ours stays valid whatever happens to the map's.
         self.free_all()
         self.fd = duplicate_fd(fd)
@@ -463,13 +465,18 @@ cdef class PerfBuffer:
                     if raw or event.kind == PERF_SAMPLE:
                         count += 1
                         code = native.function(native.pointer, <void *>event.data, event.size)
+                        if fork_generation() != self.generation:
+                            break
                         perf_commit(&ring.memory, &walk)
                         if code < 0:
                             break
-                perf_commit(&ring.memory, &walk)
+                if fork_generation() == self.generation:    # else the memory is not there
+                    perf_commit(&ring.memory, &walk)
+            self.check_child()
             PyErr_CheckSignals()
         if lost and self.lost_callback is not None:
             self.lost_callback(ring.cpu, lost)
+            self.check_child()
         if code < 0:
             fail(-code, f"call back for record {count} of CPU {ring.cpu} of", self.map)
         return count
@@ -486,13 +493,13 @@ cdef class PerfBuffer:
             if self.waits():
                 raise TypeError(f"{self.map} has no callback; give one, or iterate over the perf buffer")
             return 0
-        if self.batches and not native:
-            batch = self.read(limit, <size_t>-1, None)
-            total = len(batch)
-            if total:
-                self.callback(self.told_apart(batch))
-            return total
         try:
+            if self.batches and not native:
+                batch = self.read(limit, <size_t>-1, None)
+                total = len(batch)
+                if total:
+                    self.callback(self.told_apart(batch))
+                return total
             for at in range(count):
                 # Where the last call had to stop, the next CPU has its turn.
                 self.first = (first + at) % count
@@ -645,10 +652,10 @@ cdef int fill_attributes(event_attr *attr, object given, object wakeup_events, o
     attr.config = BPF_OUTPUT
     attr.sample_type = SAMPLE_RAW
     if watermark is None:
-        attr.wakeup_events = <uint32_t>limit_of(wakeup_events, "wakeup_events")
+        attr.wakeup_events = number_of(limit_of(wakeup_events, "wakeup_events"), "wakeup_events")
     else:
         attr.watermark = 1
-        attr.wakeup_watermark = <uint32_t>limit_of(watermark, "watermark")
+        attr.wakeup_watermark = number_of(limit_of(watermark, "watermark"), "watermark")
     return 0
 
 

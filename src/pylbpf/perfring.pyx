@@ -171,12 +171,12 @@ cdef object read_structs(list rings, StructType type, size_t limit, size_t limit
         out = block.data
         array = numpy().frombuffer(block, type.dtype, room)
     else:
-        array = into if hasattr(into, "dtype") else numpy().frombuffer(into, type.dtype, len(into) // size)
+        array = into if hasattr(into, "dtype") else numpy().frombuffer(into, type.dtype, memoryview(into).nbytes // size)
         if array.dtype != type.dtype or array.ndim != 1:
             raise TypeError(f"into must be an array of one dimension of {type.dtype}, not {array.ndim} of {array.dtype}")
         PyObject_GetBuffer(into, &buffer, PyBUF_WRITABLE)
         out = <char *>buffer.buf
-        room = min(<size_t>buffer.len // size, limit)
+        room = min(<size_t>buffer.len // size, <size_t>len(array), limit)
     try:
         if room == 0:
             raise ValueError(f"into has no room for a record of {size} bytes")
@@ -202,8 +202,11 @@ cdef RecordBatch read_any(list rings, RecordType type, bint raw, size_t limit, s
     cdef Block ends, more
     cdef PerfRing ring
     cdef char *out
+    cdef perf_walk walk
+    cdef perf_event event
     cdef size_t bytes = waiting(rings)
-    cdef size_t room = min(bytes, limit_bytes, <size_t>MOST)
+    cdef size_t most = min(limit_bytes, <size_t>MOST)
+    cdef size_t room = min(bytes, most)
     cdef size_t slots = min(bytes // 64 + 16, limit)
     cdef size_t count = 0
     cdef size_t copied
@@ -218,7 +221,7 @@ cdef RecordBatch read_any(list rings, RecordType type, bint raw, size_t limit, s
         batch.memory = memoryview(into).cast("B")
         PyObject_GetBuffer(into, &buffer, PyBUF_WRITABLE)
         out = <char *>buffer.buf
-        room = min(<size_t>buffer.len, limit_bytes, <size_t>MOST)
+        room = most = min(<size_t>buffer.len, most)
     try:
         for ring in rings:
             while count < limit:
@@ -236,7 +239,11 @@ cdef RecordBatch read_any(list rings, RecordType type, bint raw, size_t limit, s
             if stop != ENDED:
                 break
         if count == 0 and stop == MISFIT:
-            raise ValueError(f"the next record of CPU {ring.cpu} does not fit in {room} bytes; it is still there")
+            # Without a limit it only came after we had looked how much there is.
+            perf_begin(&ring.memory, &walk)
+            if perf_look(&ring.memory, &walk, raw, &event) and event.size > most:
+                raise ValueError(f"the next record of CPU {ring.cpu} has {event.size} bytes, and there is room for {most}; "
+                                 f"it is still there")
     finally:
         if into is not None:
             PyBuffer_Release(&buffer)

@@ -128,12 +128,12 @@ cdef object read_structs(list rings, StructType type, size_t limit, size_t limit
         out = block.data
         array = numpy().frombuffer(block, type.dtype, room)
     else:
-        array = into if hasattr(into, "dtype") else numpy().frombuffer(into, type.dtype, len(into) // size)
+        array = into if hasattr(into, "dtype") else numpy().frombuffer(into, type.dtype, memoryview(into).nbytes // size)
         if array.dtype != type.dtype or array.ndim != 1:
             raise TypeError(f"into must be an array of one dimension of {type.dtype}, not {array.ndim} of {array.dtype}")
         PyObject_GetBuffer(into, &buffer, PyBUF_WRITABLE)
         out = <char *>buffer.buf
-        room = min(<size_t>buffer.len // size, limit)
+        room = min(<size_t>buffer.len // size, <size_t>len(array), limit)
     try:
         if room == 0:
             raise ValueError(f"into has no room for a record of {size} bytes")

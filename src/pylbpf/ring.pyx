@@ -12,6 +12,7 @@ from .attach cimport duplicate_fd
 from .c cimport bpf, uapi
 from .errors cimport fail
 from .map cimport Map
+from .targets cimport descriptor_of
 
 cdef extern from "<sys/mman.h>" nogil:
     void *mremap(void *old, size_t old_size, size_t new_size, int flags, ...)
@@ -144,7 +145,7 @@ cdef Ring open_ring(object map):
             raise ValueError(f"{map} is a {map.type.name}, not a RINGBUF")
         fd = (<Map>map).descriptor()
     else:
-        fd = map if isinstance(map, int) else map.fileno()
+        fd = descriptor_of(map, "map")
     ring.map = map
     ring.fd = duplicate_fd(fd)
     memset(&info, 0, sizeof(info))

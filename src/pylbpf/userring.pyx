@@ -23,6 +23,7 @@ from .deadline cimport deadline_of, milliseconds
 from .errors cimport fail, finish
 from .handle cimport Handle, fork_generation
 from .map cimport Map
+from .targets cimport descriptor_of
 
 from .errors import BpfError, StateError, error_class
 
@@ -220,7 +221,7 @@ cdef class UserRingBuffer:
                 raise ValueError(f"{map} is a {map.type.name}, not a USER_RINGBUF")
             fd = (<Map>map).descriptor()
         else:
-            fd = map if isinstance(map, int) else map.fileno()
+            fd = descriptor_of(map, "map")
         # libbpf keeps the number only: ours stays valid whatever happens to the map's.
         self.free_all()
         self.fd = duplicate_fd(fd)
