@@ -509,3 +509,13 @@ def test_a_child_that_on_progress_forks_leaves_the_links_alone(before, sections)
         assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 7
         assert len(links) == len(sections) and counted(obj) == 5
         links.close()
+
+
+def test_objects_that_nobody_else_holds_are_kept_meanwhile(bpf_object):
+    def loaded():
+        obj = pylbpf.open(bpf_object("task_rename"))
+        obj.load()
+        return obj
+
+    with pylbpf.attach_many(loaded() for _ in range(2)) as links:
+        assert len(links) >= 2 and not any(link.closed for link in links)

@@ -243,3 +243,29 @@ def test_what_it_cannot_be_started_with(obj, ring):
         with pytest.raises(TypeError, match="one type"):
             untyped.start()
     assert len(ring.read_batch(timeout=0)) == 0 and CAPACITY
+
+
+def test_overwriting_gives_up_nothing_while_nothing_comes(obj, ring):
+    with ring.start(policy="overwrite", blocks=1) as consumer:
+        for turn in range(5):
+            emit(obj, 1, first=turn)
+            assert consumer.get(timeout=5)["number"].tolist() == [turn]
+        assert consumer.overwritten == 0
+
+
+def test_a_forked_child_that_ends_leaves_the_thread_alone(obj, ring):
+    with ring.start() as consumer:
+        child = os.fork()
+        if child == 0:
+            try:
+                from pylbpf import consumer as room
+
+                room._stop_all()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        before = time.process_time()
+        time.sleep(0.3)
+        assert time.process_time() - before < 0.2 and consumer.running
+        emit(obj, 3)
+        assert len(consumer.get(timeout=5)) == 3

@@ -226,3 +226,15 @@ def test_another_thread_looks_while_the_block_ends(obj):
         stop.set()
         looker.join()
         assert not wrong
+
+
+def test_views_of_an_empty_loan_show_nothing_and_harm_nothing(obj):
+    with obj.ring_buffer("events") as ring:
+        for turn in range(6):
+            emit(obj, 10000)
+            ring.read_batch(timeout=0)
+            with ring.borrow(timeout=0) as batch:
+                view, array = memoryview(batch), np.frombuffer(batch, "u1")
+            assert len(view) == 0 and len(array) == 0
+        emit(obj, 3)
+        assert len(ring.read_batch(timeout=0)) == 3

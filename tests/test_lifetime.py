@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import textwrap
 import time
 import warnings
@@ -413,3 +414,24 @@ def test_handles_in_a_module_that_is_torn_down(bpf_object):
         del late
     """, bpf_object("rings"), options=("-X", "dev"))
     assert result.returncode == 0 and result.stdout in ("late\n", ""), result.stdout
+
+
+@pytest.mark.bpf
+def test_a_view_that_is_taken_while_the_object_closes_holds_it(bpf_object, requires_uprobe):
+    """Links of probes take their time; the lock is not what views wait for."""
+    with pylbpf.open(bpf_object("uprobe")) as obj:
+        obj.load()
+        program = next(iter(obj.programs.values()))
+        links = [program.attach_uprobe("libc.so.6", function="getppid") for _ in range(3)]
+        views = []
+        taker = threading.Thread(target=lambda: (time.sleep(0.02), views.append(memoryview(program.insns))))
+        taker.start()
+        try:
+            obj.close()
+        except BufferError:
+            pass
+        taker.join()
+        assert obj.closed or views and views[0].nbytes
+        assert all(link.closed for link in links)
+        for view in views:
+            view.release()

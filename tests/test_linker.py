@@ -102,3 +102,20 @@ def test_linker_with_half_a_file_is_of_no_use(parts, tmp_path):
 def test_folder_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError):
         Linker(tmp_path / "none" / "whole.bpf.o")
+
+
+def test_a_forked_child_leaves_the_parents_linker_alone(parts, tmp_path):
+    output = tmp_path / "all.bpf.o"
+    with pylbpf.Linker(output) as linker:
+        linker.add_file(parts[0])
+        child = os.fork()
+        if child == 0:
+            try:
+                linker.finalize()
+            except pylbpf.StateError:
+                linker.close()
+                os._exit(0)
+            os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        linker.finalize()
+    assert output.exists()

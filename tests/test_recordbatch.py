@@ -1,6 +1,7 @@
 """Batches: limits, the caller's memory, and what becomes of records that do not fit."""
 from __future__ import annotations
 
+import array
 import gc
 import sys
 
@@ -170,3 +171,11 @@ def test_rings_of_different_types(obj):
         emit(obj, 1, ring=1, size=32)
         emit(obj, 1)
         assert sorted(len(record) for record in ring.records(timeout=0)) == [8, 32]
+
+
+def test_memory_of_wider_items_has_room_for_all_its_bytes(obj):
+    with obj.ring_buffer("events", type=NUMBER) as ring:
+        emit(obj, 100)
+        batch = ring.read_batch(into=array.array("Q", bytes(8 * 60)), timeout=0)
+        assert batch["number"].tolist() == list(range(60))
+        assert ring.read_batch(timeout=0)["number"].tolist() == list(range(60, 100))

@@ -1,8 +1,8 @@
 """The memory of ring buffers: every size, the end of the ring, discarded and busy records, fences."""
 from __future__ import annotations
 
-import os
 import contextlib
+import os
 import random
 import threading
 

@@ -163,7 +163,7 @@ cdef class PerfBuffer:
                 raise ValueError(f"{map} is a {map.type.name}, not a PERF_EVENT_ARRAY")
             fd = (<Map>map).descriptor()
         else:
-            fd = descriptor_of(map, "map")
+            fd = map if isinstance(map, int) else descriptor_of(map, "map")
         # libbpf keeps the number only, and deletes from the map in the end: ours stays valid whatever happens to the map's.
         self.free_all()
         self.fd = duplicate_fd(fd)

@@ -145,7 +145,7 @@ cdef Ring open_ring(object map):
             raise ValueError(f"{map} is a {map.type.name}, not a RINGBUF")
         fd = (<Map>map).descriptor()
     else:
-        fd = descriptor_of(map, "map")
+        fd = map if isinstance(map, int) else descriptor_of(map, "map")
     ring.map = map
     ring.fd = duplicate_fd(fd)
     memset(&info, 0, sizeof(info))

@@ -221,7 +221,7 @@ cdef class UserRingBuffer:
                 raise ValueError(f"{map} is a {map.type.name}, not a USER_RINGBUF")
             fd = (<Map>map).descriptor()
         else:
-            fd = descriptor_of(map, "map")
+            fd = map if isinstance(map, int) else descriptor_of(map, "map")
         # libbpf keeps the number only: ours stays valid whatever happens to the map's.
         self.free_all()
         self.fd = duplicate_fd(fd)
