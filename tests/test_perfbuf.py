@@ -479,7 +479,7 @@ def test_mistakes_leak_nothing(sender):
     before = sorted(os.listdir("/proc/self/fd"))
     for map, options, error in (
             (sender.config, {}, ValueError), (sender.config.fd, {}, pylbpf.BpfError), (-1, {}, pylbpf.BpfError),
-            (1 << 20, {}, pylbpf.BpfError), (None, {}, AttributeError), (events, dict(callback=5), TypeError),
+            (1 << 20, {}, pylbpf.BpfError), (None, {}, TypeError), (events, dict(callback=5), TypeError),
             (events, dict(lost=5), TypeError), (events, dict(pages=3), ValueError), (events, dict(pages=0), ValueError),
             (events, dict(pages="8"), TypeError), (events, dict(pages=1 << 28), pylbpf.BpfError),
             (events, dict(wakeup_events=0), ValueError), (events, dict(type="u8", dispatch={}, tag="x"), TypeError),

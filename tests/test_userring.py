@@ -496,7 +496,7 @@ def test_ring_by_descriptor_and_by_map(side):
 def test_wrong_maps_leak_nothing(side):
     for map, error in ((side.obj.maps["seen"], ValueError), (side.obj.maps["seen"].fd, pylbpf.BpfError),
                        (-1, pylbpf.BpfError), (0, pylbpf.BpfError), (1 << 20, pylbpf.BpfError),
-                       (None, AttributeError), ("commands", AttributeError)):
+                       (None, TypeError), ("commands", TypeError)):
         with pytest.raises(error):
             pylbpf.UserRingBuffer(map)
     with pytest.raises(KeyError):
