@@ -1,6 +1,4 @@
 """How the bytes of a key or a value become something of Python's, and back."""
-import re as _re
-
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.long cimport PyLong_FromLongLong, PyLong_FromUnsignedLongLong
@@ -28,7 +26,7 @@ cdef enum:
     MAX_MODIFIERS = 64      # typedefs, const and the like in front of a type
 
 cdef make_scalar_t make_scalar = NULL
-cdef object SHORT = _re.compile("[iu][1248]")
+cdef frozenset SHORT = frozenset(["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"])
 
 
 cdef int find_make_scalar() except -1:
@@ -225,7 +223,7 @@ cdef object dtype_of(object type):
 
 
 cdef Py_ssize_t size_of(object type, str what) except -1:
-    if isinstance(type, str) and SHORT.fullmatch(type):
+    if isinstance(type, str) and type in SHORT:
         return int(type[1])
     if type in (bytes, str, int):
         raise TypeError(f"{what} needs a size beside {type.__name__}")
@@ -243,7 +241,7 @@ cdef Codec codec_of(object type, Py_ssize_t size, str what):
         return make(UNSIGNED, size, what)
     if size_of(type, what) != size:
         raise ValueError(f"{what} has {size} bytes, {type!r} has {size_of(type, what)}")
-    if isinstance(type, str) and SHORT.fullmatch(type):
+    if isinstance(type, str) and type in SHORT:
         return make(SIGNED if type[0] == "i" else UNSIGNED, size, what)
     return codec_of_dtype(dtype_of(type), size, what)
 

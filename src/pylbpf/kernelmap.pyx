@@ -1,6 +1,5 @@
 """A map known by a descriptor: made here, opened from a pin, by its id or from somebody else's descriptor."""
 import errno as _errno
-import re as _re
 
 cimport cython
 from libc.errno cimport ENOMEM
@@ -18,6 +17,8 @@ from .paths cimport is_of_kind, name_bytes, path_bytes
 from .errors import StateError
 
 libbpf.pylbpf_on_missing = note_missing
+
+cdef bytes NAME = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_."
 
 
 @cython.final
@@ -86,7 +87,7 @@ cdef KernelMap create_map(int type, object name, unsigned int key_size, unsigned
     cdef const char *c_name
     cdef Call call
     cdef int fd
-    if _re.search(rb"[^A-Za-z0-9_.]", raw):
+    if raw.translate(None, NAME):
         raise ValueError(f"a name of a map has letters, digits, _ and . only, not {name!r}")
     raw = raw[:15]
     c_name = raw
