@@ -348,6 +348,13 @@ def wrong():
     yield Writer().add(4, 999, 4), "name at byte 999|invalid (field|type) name"
     yield Writer().add(4, "s", 0).array(1, 1 << 31), "elements without size"
     yield Writer().integer().add(4, "s", 1 << 31, (0, 1, (1 << 32) - 64), 1), "nearly empty"
+    yield Writer().integer().structure("s", 1 << 31, (0, 1, 0)), "nearly empty"
+    for kind, tail in ((14, (0,)), (15, ()), (17, (0,))):    # what has a size but no alignment
+        size = 4 if kind == 15 else 1
+        yield Writer().integer().add(kind, "x", size, tail).structure("s", 16, (0, 1, 0), (0, 2, 64)), "none of a value"
+        yield Writer().integer().add(kind, "x", size, tail).add(8, "t", 2).array(3, 2), "none of a value"
+    for writer in (Writer().integer().add(13, 0, 1), Writer().integer().add(13, 0, 1).add(12, "f", 2, (), 1)):
+        yield writer.structure("s", 16, (0, 1, 0), (0, 2, 64)), "has no size"
     chain = Writer()
     for i in range(2, 1000):
         chain.add(8, "t", i)
