@@ -575,7 +575,7 @@ def make_globals(object):
     cdef Btf btf = object.btf
     cdef Globals globals = Globals.__new__(Globals)
     cdef libbpf.bpf_map *map
-    cdef unsigned int datasec
+    cdef bytes raw
     cdef Handle handle
     globals.table = {}
     globals.sections = {}
@@ -583,26 +583,16 @@ def make_globals(object):
         raise ValueError(f"{object.name} has no BTF, which says where its global variables are")
     globals.handle = handle = btf.handle
     btf.made()
-    map = libbpf.bpf_object__next_map(handle.live(), NULL)
-    while map != NULL:
-        if libbpf.bpf_map__is_internal(map):
-            name = libbpf.bpf_map__name(map).decode("utf-8", "surrogateescape")
-            datasec = section_type(btf, map, name)
-            if datasec:
-                add_section(globals, btf, make_section(handle, map, btf.name(datasec), datasec))
-        map = libbpf.bpf_object__next_map(handle.ptr, map)
     for number in btf:
-        if btf.kind(number) == uapi.BTF_KIND_DATASEC and btf.name(number) == ".ksyms":
-            add_section(globals, btf, make_section(handle, NULL, ".ksyms", number))
+        if btf.kind(number) != uapi.BTF_KIND_DATASEC:
+            continue
+        name = btf.name(number)
+        if name == ".ksyms":
+            add_section(globals, btf, make_section(handle, NULL, name, number))
+            continue
+        # By the section's name, which a map keeps when it takes name and types of one that was there before.
+        raw = name.encode("utf-8", "surrogateescape")
+        map = libbpf.bpf_object__find_map_by_name(handle.live(), raw) if name else NULL
+        if map != NULL and libbpf.bpf_map__is_internal(map):
+            add_section(globals, btf, make_section(handle, map, name, number))
     return globals
-
-
-cdef unsigned int section_type(Btf btf, libbpf.bpf_map *map, str name) except? 0xffffffff:
-    """The section that a map was made of: its value type, or, where libbpf has not noted that, by its name."""
-    cdef unsigned int id = libbpf.bpf_map__btf_value_type_id(map)
-    if id and btf.kind(id) == uapi.BTF_KIND_DATASEC:
-        return id
-    for id in btf:
-        if btf.kind(id) == uapi.BTF_KIND_DATASEC and btf.name(id) and name.endswith(btf.name(id)):
-            return id
-    return 0
