@@ -7,6 +7,7 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from libc.errno cimport EPERM, errno
+from libc.math cimport isinf
 from libc.string cimport memcpy
 
 from .btf cimport Btf, bare_type, make_btf
@@ -290,6 +291,7 @@ cdef class Variable:
     cdef int set(self, object value) except -1:
         cdef unsigned char *at
         cdef Number number
+        cdef double wide
         cdef Kind kind = self.kind
         # What comes from the caller first: it may run code, which may close the object.
         if kind <= I64:
@@ -301,10 +303,16 @@ cdef class Variable:
         elif kind == F64 or kind == F32:
             if not hasattr(value, "__float__") or isinstance(value, (str, bytes)):
                 self.refuse(value)
+            try:
+                wide = value
+            except OverflowError as error:
+                raise ValueError(f"{self.describe()} cannot be {type(value).__name__} of this size: {error}") from None
             if kind == F64:
-                number.f64 = value
+                number.f64 = wide
             else:
-                number.f32 = value
+                number.f32 = <float>wide
+                if isinf(number.f32) and not isinf(wide):
+                    raise ValueError(f"{self.describe()} is a float of 4 bytes: {value} does not fit")
         elif kind == SYMBOL:
             raise StateError(_errno.EPERM, "read-only: an address in the kernel", "set", self.describe())
         else:
