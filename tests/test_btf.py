@@ -377,6 +377,12 @@ def test_damaged_types_are_refused_in_words(number):
     assert re.search(words, str(caught.value)), caught.value
 
 
+def test_a_section_larger_than_any_number_of_its_size():
+    btf = pylbpf.Btf.from_bytes(Writer().integer().add(14, "x", 1, (1,)).add(15, ".data", 0, (2, (1 << 32) - 1, 4), 1).data())
+    with pytest.raises(ValueError, match="cannot be a dtype"):
+        btf.dtype(".data")
+
+
 def test_legal_circles_pass():
     """A struct with pointers to itself, straight, in a prototype and through a typedef."""
     writer = Writer().integer()
