@@ -7,6 +7,7 @@ import re
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,13 +49,12 @@ def test_every_number_has_a_name_and_a_kind(btf):
 def test_unknown_names_and_numbers(btf):
     with pytest.raises(KeyError, match="there_is_no_such"):
         btf.find("there_is_no_such")
-    for number in (len(btf) + 1, 1 << 31, (1 << 32) - 1):
+    for number in (len(btf) + 1, 1 << 31, (1 << 32) - 1, -1, 1 << 32, 1 << 80, -1 << 80, np.int64(-1)):
         for ask in (btf.name, btf.kind, btf.size):
-            with pytest.raises(IndexError):
+            with pytest.raises(IndexError, match=f"type {number} of"):
                 ask(number)
-    for number in (-1, 1 << 32, 1 << 80):
-        with pytest.raises(OverflowError):
-            btf.name(number)
+    for number in (np.uint8(1), np.int64(1)):
+        assert btf.name(number) == btf.name(1) and btf.kind(number) == btf.kind(1) and btf.number(number) == 1
     for wrong in ("", "a\0b"):
         with pytest.raises(ValueError):
             btf.find(wrong)
@@ -348,6 +348,13 @@ def wrong():
     yield Writer().add(4, 999, 4), "name at byte 999|invalid (field|type) name"
     yield Writer().add(4, "s", 0).array(1, 1 << 31), "elements without size"
     yield Writer().integer().add(4, "s", 1 << 31, (0, 1, (1 << 32) - 64), 1), "nearly empty"
+    yield Writer().integer().structure("s", 1 << 31, (0, 1, 0)), "nearly empty"
+    for kind, tail in ((14, (0,)), (15, ()), (17, (0,))):    # what has a size but no alignment
+        size = 4 if kind == 15 else 1
+        yield Writer().integer().add(kind, "x", size, tail).structure("s", 16, (0, 1, 0), (0, 2, 64)), "none of a value"
+        yield Writer().integer().add(kind, "x", size, tail).add(8, "t", 2).array(3, 2), "none of a value"
+    for writer in (Writer().integer().add(13, 0, 1), Writer().integer().add(13, 0, 1).add(12, "f", 2, (), 1)):
+        yield writer.structure("s", 16, (0, 1, 0), (0, 2, 64)), "has no size"
     chain = Writer()
     for i in range(2, 1000):
         chain.add(8, "t", i)
@@ -368,6 +375,12 @@ def test_damaged_types_are_refused_in_words(number):
     with pytest.raises((ValueError, pylbpf.BpfError)) as caught:
         pylbpf.Btf.from_bytes(writer.data())
     assert re.search(words, str(caught.value)), caught.value
+
+
+def test_a_section_larger_than_any_number_of_its_size():
+    btf = pylbpf.Btf.from_bytes(Writer().integer().add(14, "x", 1, (1,)).add(15, ".data", 0, (2, (1 << 32) - 1, 4), 1).data())
+    with pytest.raises(ValueError, match="cannot be a dtype"):
+        btf.dtype(".data")
 
 
 def test_legal_circles_pass():

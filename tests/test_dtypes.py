@@ -145,7 +145,7 @@ def test_what_has_no_values_says_so(btf):
         btf.dtype(btf.find("touch"))
     with pytest.raises(KeyError, match="'evnt'; did you mean 'event'"):
         btf.dtype("evnt")
-    for wrong, error in ((None, TypeError), (2.5, TypeError), (True, TypeError), (-1, OverflowError), (1 << 20, IndexError),
+    for wrong, error in ((None, TypeError), (2.5, TypeError), (True, TypeError), (-1, IndexError), (1 << 20, IndexError),
                          ("", ValueError), ("a\0b", ValueError), ("union event", KeyError)):
         with pytest.raises(error):
             btf.dtype(wrong)

@@ -98,6 +98,50 @@ def test_wrong_types(obj):
         obj.globals.event = {"whne": 1}
 
 
+def test_numbers_of_arrays():
+    """Large integers stay exact; what does not fit is refused and changes nothing."""
+    text = "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n#include <stdbool.h>\n" \
+           "__u64 large[2]; bool flags[2]; float singles[2]; double doubles[2];\n" \
+           'SEC("socket") int run(void *c) { return large[0] + flags[0]; }\nchar _license[] SEC("license") = "GPL";\n'
+    with pylbpf.open(objects.build(text, "arrays_of_numbers")) as obj:
+        for name, value in (("large", [(1 << 64) - 1, 1]), ("large", (np.uint64(1 << 63), np.int64(5))), ("flags", [0, 1]),
+                            ("flags", [True, False]), ("flags", np.array([1, 0])), ("singles", [float("inf"), 0.5]),
+                            ("doubles", [1e300, 1 << 70])):
+            obj.globals[name] = value
+            assert obj.globals[name].tolist() == list(value), name
+        before = {name: obj.globals[name].tobytes() for name in ("large", "flags", "singles", "doubles")}
+        for name, value in (("large", [1 << 64, 0]), ("large", [1 << 63, -1]), ("flags", [0, 2]), ("flags", [1 << 70, 0]),
+                            ("singles", [0, 1e300]), ("singles", [1 << 200, 0]), ("doubles", [0, 1 << 2000])):
+            with pytest.raises(ValueError, match=f"'{name}'"):
+                obj.globals[name] = value
+        for name, value in (("large", [1 << 63, 0.5]), ("large", [None, 0]), ("flags", [0.0, 1.0]), ("doubles", ["1", 0])):
+            with pytest.raises(TypeError, match=f"'{name}'"):
+                obj.globals[name] = value
+        assert before == {name: obj.globals[name].tobytes() for name in before}
+
+
+def test_floats_that_do_not_fit(obj):
+    for name, value in (("single", 1e300), ("single", -1 << 130), ("ratio", 1 << 2000)):
+        with pytest.raises(ValueError, match=f"'{name}'"):
+            setattr(obj.globals, name, value)
+    obj.globals.single = float("-inf")
+    assert obj.globals.single == float("-inf") and obj.globals.ratio == 2.25
+
+
+def test_structs_take_tuples(obj):
+    names = [name for name in obj.globals.event.dtype.names if not name.startswith("bits@")]
+    obj.globals.event = {"pid": 7, "comm": b"old"}
+    values = tuple(obj.globals.event[name] for name in names)
+    obj.globals.event = {"pid": 1, "comm": b""}
+    obj.globals.events = [values, {"pid": 8}]
+    obj.globals.event = values
+    assert obj.globals.event["pid"] == 7 and obj.globals.events["pid"].tolist() == [7, 8]
+    with pytest.raises(ValueError, match="members"):
+        obj.globals.event = values[1:]
+    with pytest.raises(ValueError, match="'low' has"):
+        obj.globals.bits = {"low": 1 << 80}
+
+
 def test_unknown_names(obj):
     with pytest.raises(AttributeError, match="no global variable 'limt'; did you mean 'limit'"):
         obj.globals.limt
@@ -309,6 +353,22 @@ def test_a_map_that_was_there_before_is_what_is_seen(bpf_object):
         second.globals.u32 = 4343
         second.globals.numbers[1] = 99
         assert first.globals.u32 == 4343 and first.globals.numbers[1] == 99
+
+
+@pytest.mark.bpf
+def test_a_map_of_another_program_is_seen_with_our_types():
+    """It brings its name and the numbers of its types, which mean nothing here."""
+    text = "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n{}__u32 x; __s32 y;\n" \
+           'SEC("socket") int run(void *c) {{ return x + y; }}\nchar _license[] SEC("license") = "GPL";\n'
+    more = "struct more { int a; } first; struct most { struct more more[2]; } second;\n"
+    small, large = objects.build(text.format(""), "small"), objects.build(text.format(more), "large")
+    for one, other in ((small, large), (large, small)):
+        with pylbpf.open(one) as first, pylbpf.open(other) as second:
+            first.load()
+            mine, theirs = ([map for map in obj.maps.values() if map.name.endswith(".bss")][0] for obj in (first, second))
+            theirs.reuse_fd(mine)
+            assert set(second.globals) == {"x", "y", *(("first", "second") if other == large else ())}
+            assert (".bss", "x") in second.globals
 
 
 @pytest.mark.bpf

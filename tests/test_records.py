@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pylbpf
+from test_btf import Writer
 from test_dtypes import STRUCTS, bits_of, plain_fields
 from pylbpf import bit_field
 
@@ -153,3 +154,23 @@ def test_kernel_structs_go_round():
             made += 1
     assert made > 50
     assert kernel.dataclass("task_struct")(pid=5).pid == 5
+
+
+@pytest.mark.parametrize("kind", [4, 5])
+def test_names_that_python_cannot_have(kind):
+    for name in ("class", "to_bytes", "from_bytes", "__class__", "__init__", "__slots__", "__post_init__", "__doc__"):
+        btf = pylbpf.Btf.from_bytes(one_member(kind, name))
+        one = btf.dataclass("s").from_bytes(np.int32(5).tobytes())
+        assert getattr(one, f"{name}_") == 5 and one.to_bytes() == np.int32(5).tobytes()
+    for name in ("a-b", "1x", "a b"):
+        btf = pylbpf.Btf.from_bytes(one_member(kind, name))
+        with pytest.raises(ValueError, match=f"'{name}' is no name in Python"):
+            btf.dataclass("s")
+        assert btf.dtype("s").names[0] == name
+    with pytest.raises(ValueError, match="cannot be a ctypes type"):
+        pylbpf.Btf.from_bytes(one_member(kind, "_fields_")).ctypes("s")
+
+
+def one_member(kind, name):
+    writer = Writer().integer()
+    return writer.add(kind, "s", 4, (writer.name(name), 1, 0), 1).data()

@@ -32,9 +32,9 @@ def set_bit_field(values: Any, name: str, to: Any) -> None:
     not atomic. Source: struct btf_member.
     """
     storage, first, bits, kind = _place(values, name)
-    new = numpy.asarray(to)
+    new = exact(to)
     least, most = (-(1 << bits - 1), (1 << bits - 1) - 1) if kind == "i" else (0, (1 << bits) - 1)
-    if new.dtype.kind not in "biu":
+    if new.dtype.kind not in "biu" and not is_whole(new):
         raise TypeError(f"bit field {name!r} takes integers, not {new.dtype}")
     if new.size and not (least <= int(new.min()) and int(new.max()) <= most):
         raise ValueError(f"bit field {name!r} has {bits} bits, from {least} to {most}")
@@ -45,6 +45,21 @@ def set_bit_field(values: Any, name: str, to: Any) -> None:
         mask = ((1 << bits) - 1 << -shift if shift < 0 else (1 << bits) - 1 >> shift) & 0xFF
         part = new << numpy.uint64(-shift) if shift < 0 else new >> numpy.uint64(shift)
         stored[..., byte] = stored[..., byte] & (0xFF ^ mask) | (part & numpy.uint64(mask)).astype(numpy.uint8)
+
+
+def exact(value: Any) -> Any:
+    """Numbers as an array. Of integers that have no type of numpy's in common it would make floats, which are not exact."""
+    found = numpy.asarray(value)
+    if found.dtype.kind == "f" and isinstance(value, (list, tuple)):
+        whole = numpy.array(value, object)
+        return whole if is_whole(whole) else found
+    return found
+
+
+def is_whole(values: Any, floats: bool = False) -> bool:
+    """Whether an array of objects holds integers only, or floats too."""
+    kinds = (int, numpy.integer, float, numpy.floating) if floats else (int, numpy.integer)
+    return values.dtype.kind == "O" and all(isinstance(item, kinds) for item in values.flat)
 
 
 def _place(values: Any, name: str) -> tuple[str, int, int, str]:

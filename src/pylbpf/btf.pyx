@@ -235,13 +235,8 @@ cdef class Btf:
         return id
 
     cdef unsigned int resolve(self, object type) except? 0xffffffff:
-        cdef unsigned int number
-        if isinstance(type, int) and not isinstance(type, bool):
-            number = type
-            self.type_of(number)
-            return number
         if not isinstance(type, str):
-            raise TypeError(f"a type is a number or a name, not {type.__class__.__name__}")
+            return index_of(self, type, "a number or a name")
         cdef dict known = self.made().numbers
         found = known.get(type)
         if found is None:
@@ -317,13 +312,13 @@ cdef class Btf:
         """
         return self.resolve(type)
 
-    def name(self, unsigned int id):
+    def name(self, id):
         """Return the name of a type, "" if it has none. Source: btf__name_by_offset()."""
-        return text_of(c_btf.btf__name_by_offset(self.live(), self.type_of(id).name_off))
+        return text_of(c_btf.btf__name_by_offset(self.live(), self.type_of(index_of(self, id, "a number")).name_off))
 
-    def kind(self, unsigned int id):
+    def kind(self, id):
         """Return the kind of a type as the number in linux/btf.h, that of a BtfKind. Source: btf_kind()."""
-        return c_btf.btf_kind(self.type_of(id))
+        return c_btf.btf_kind(self.type_of(index_of(self, id, "a number")))
 
     def size(self, type):
         """Return the size of a type in bytes; BpfError if it has none. Source: btf__resolve_size()."""
@@ -494,6 +489,22 @@ cdef class Btf:
         """
         from .btfdump import format_value
         return format_value(self, value, type, compact, names, zeroes, indent)
+
+
+cdef unsigned int index_of(Btf btf, object number, str wanted) except? 0xffffffff:
+    """The number of a type, from anything that is an integer."""
+    cdef long long index
+    if type(number) is not int:
+        if isinstance(number, bool) or not hasattr(number, "__index__"):
+            raise TypeError(f"a type is {wanted}, not {type(number).__name__}")
+        number = number.__index__()
+    try:
+        index = number
+    except OverflowError:
+        index = -1
+    if not 0 <= index < c_btf.btf__type_cnt(btf.live()):
+        raise IndexError(f"type {number} of {len(btf)}")
+    return <unsigned int>index
 
 
 cdef str text_of(const char *text):

@@ -18,7 +18,7 @@
 
 enum {
 	MAX_HEIGHT = 250,             /* types one inside the other; the kernel has 20 or so */
-	MAX_PADDING = 1 << 26,        /* bits between members, which btf_dump writes in words */
+	MAX_PADDING = 1 << 26,        /* bits between and behind members, which btf_dump writes in words */
 };
 static const uint64_t MAX_PARTS = 1 << 24;  /* of one type, arrays as one: btf__align_of() asks each */
 
@@ -196,6 +196,16 @@ static int follow(struct check *c, uint32_t id, int way, int depth)
 
 /* ---------------------------------------------------------------- sizes */
 
+/* Variables, sections and tags have a size but no alignment, and btf_dump divides by that of members and elements. */
+static bool has_alignment(const struct check *c, uint32_t id)
+{
+	const struct btf_type *t = type_at(c, id);
+
+	while (btf_is_mod(t) || btf_is_typedef(t) || btf_is_array(t))
+		t = type_at(c, btf_is_array(t) ? btf_array(t)->type : t->type);
+	return !btf_is_var(t) && !btf_is_datasec(t) && !btf_is_decl_tag(t);
+}
+
 static int check_members(struct check *c, uint32_t id)
 {
 	const struct btf_type *t = type_at(c, id);
@@ -209,6 +219,9 @@ static int check_members(struct check *c, uint32_t id)
 		if (size < 0)
 			return fail(c, "member '%.60s' of type %u (%.60s) is of type %u, which has no size",
 				    btf__str_by_offset(c->btf, m->name_off), id, name_of(c, id), m->type);
+		if (!has_alignment(c, m->type))
+			return fail(c, "member '%.60s' of type %u (%.60s) is of type %u, which is none of a value",
+				    btf__str_by_offset(c->btf, m->name_off), id, name_of(c, id), m->type);
 		if (bits > 128 || bits > 8 * size)
 			return fail(c, "member '%.60s' of type %u (%.60s) has %lld bits of %lld bytes",
 				    btf__str_by_offset(c->btf, m->name_off), id, name_of(c, id), (long long)bits, (long long)size);
@@ -219,8 +232,10 @@ static int check_members(struct check *c, uint32_t id)
 			return fail(c, "member '%.60s' of type %u (%.60s) ends at bit %lld, the type at byte %u",
 				    btf__str_by_offset(c->btf, m->name_off), id, name_of(c, id), (long long)end, t->size);
 	}
+	if (btf_is_struct(t))
+		padding += 8 * (int64_t)t->size - end;
 	if (padding > MAX_PADDING)
-		return fail(c, "type %u (%.60s) is nearly empty: %lld bits between its members", id, name_of(c, id),
+		return fail(c, "type %u (%.60s) is nearly empty: %lld bits are in no member", id, name_of(c, id),
 			    (long long)padding);
 	return 0;
 }
@@ -245,6 +260,8 @@ static int check_size(struct check *c, uint32_t id)
 			return fail(c, "float %u (%.60s) has %u bytes", id, name_of(c, id), size);
 		return 0;
 	case BTF_KIND_ARRAY: /* btf_dump visits every element */
+		if (!has_alignment(c, id))
+			return fail(c, "array %u has elements of type %u, which is none of a value", id, btf_array(t)->type);
 		if (btf_array(t)->nelems > 1 << 16 && btf__resolve_size(c->btf, btf_array(t)->type) == 0)
 			return fail(c, "array %u has %u elements without size", id, btf_array(t)->nelems);
 		return 0;

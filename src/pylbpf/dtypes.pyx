@@ -150,7 +150,7 @@ cdef class Fields:
         self.offsets.append(offset)
         return 0
 
-    cdef unsigned int end(self) except? 0xffffffff:
+    cdef object end(self):
         return max([offset + dtype.itemsize for offset, dtype in zip(self.offsets, self.formats)], default=0)
 
     cdef int add(self, const uapi.btf_type *type, unsigned long long start) except -1:
@@ -194,11 +194,11 @@ cdef class Fields:
             self.put(field, new_dtype(("u1", (end - first,))), first)
         return 0
 
-    cdef object finish(self, unsigned int id, unsigned int size):
+    cdef object finish(self, unsigned int id, object size):
         cdef dict layout = {"names": self.names, "formats": self.formats, "offsets": self.offsets, "itemsize": size}
         try:
             return new_dtype(layout, metadata={"bits": self.places}) if self.places else new_dtype(layout)
-        except ValueError as error:     # two members of one name, too large for numpy
+        except (ValueError, OverflowError) as error:    # two members of one name, too large for numpy
             raise ValueError(f"{self.builder.owner.describe(id)} cannot be a dtype: {error}") from None
 
 

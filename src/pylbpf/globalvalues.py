@@ -106,14 +106,31 @@ def _enum(variable: Variable, value: Any, dtype: Any) -> bytes:
 
 def _check_range(least: int, most: int, dtype: Any, what: str) -> None:
     import numpy
-    limits = numpy.iinfo(dtype)
-    if least < limits.min or most > limits.max:
-        raise ValueError(f"{what} is from {limits.min} to {limits.max}, not {least if least < limits.min else most}")
+    low, high = (0, 1) if dtype.kind == "b" else (numpy.iinfo(dtype).min, numpy.iinfo(dtype).max)
+    if least < low or most > high:
+        raise ValueError(f"{what} is from {low} to {high}, not {least if least < low else most}")
+
+
+def _fit_floats(values: Any, dtype: Any, what: str) -> Any:
+    """Floats of a smaller type; what would become infinite does not fit."""
+    import numpy
+    try:
+        wide = values.astype(float) if values.dtype.kind == "O" else values
+    except OverflowError:
+        raise ValueError(f"{what} is {dtype}: an integer does not fit") from None
+    with numpy.errstate(over="ignore"):
+        fitted = wide.astype(dtype)
+    lost = numpy.isfinite(wide) & ~numpy.isfinite(fitted)
+    if lost.any():
+        raise ValueError(f"{what} is {dtype}: {wide[lost].flat[0]} does not fit")
+    return fitted
 
 
 def _assign(target: Any, value: Any, what: str) -> None:
     """Set an array, or a struct as an array without dimensions."""
     import numpy
+
+    from .bitfields import exact, is_whole
     if target.dtype.names is not None:
         if isinstance(value, (numpy.ndarray, numpy.void)) and value.dtype.names is not None:
             if value.dtype != target.dtype or value.shape != target.shape:
@@ -128,17 +145,17 @@ def _assign(target: Any, value: Any, what: str) -> None:
         _assign_texts(target, value, what)
         return
     try:
-        new = numpy.asarray(value)
+        new = exact(value)
     except (ValueError, TypeError) as error:
         raise TypeError(f"{what} cannot be {value!r}: {error}") from None
     if new.shape != target.shape:
         raise ValueError(f"{what} has the shape {target.shape}, not {new.shape}")
-    allowed = {"b": "b", "i": "biu", "u": "biu", "f": "biuf"}.get(target.dtype.kind, target.dtype.kind)
-    if new.size and new.dtype.kind == "O" and all(isinstance(item, int) for item in new.flat):
-        _check_range(min(new.flat), max(new.flat), target.dtype, what)
-    elif new.size and new.dtype.kind not in allowed:
+    floats = target.dtype.kind == "f"
+    if new.size and new.dtype.kind not in ("biuf" if floats else "biu") and not is_whole(new, floats):
         raise TypeError(f"{what} holds {target.dtype}, not {new.dtype}")
-    elif new.size and target.dtype.kind in "iu":
+    if floats:
+        new = _fit_floats(new, target.dtype, what)
+    elif new.size:
         _check_range(int(new.min()), int(new.max()), target.dtype, what)
     target[...] = new
 
@@ -154,8 +171,14 @@ def _assign_each(target: Any, values: Any, what: str) -> None:
 
 def _assign_members(target: Any, value: Any, what: str) -> None:
     from .bitfields import set_bit_field
+    if isinstance(value, tuple):
+        # Bytes that hold bit fields have no place in a tuple.
+        names = [name for name in target.dtype.names if not name.startswith("bits@")]
+        if len(value) != len(names):
+            raise ValueError(f"{what} has {len(names)} members ({', '.join(names)}), not {len(value)}")
+        value = dict(zip(names, value))
     if not isinstance(value, dict):
-        raise TypeError(f"{what} is a struct: it takes a dict, a numpy record or bytes, not {type(value).__name__}")
+        raise TypeError(f"{what} is a struct: it takes a dict, a tuple, a numpy record or bytes, not {type(value).__name__}")
     bits = (target.dtype.metadata or {}).get("bits", {})
     for name, part in value.items():
         if name in bits:

@@ -13,6 +13,7 @@ from .btfnames import bare, enum_of, words
 from .enums import BtfKind as Kind
 
 LITTLE = sys.byteorder == "little"
+TAKEN = ("from_bytes", "to_bytes", "__slots__", "__post_init__")
 
 
 def is_char(btf: Btf, number: int) -> bool:
@@ -20,7 +21,9 @@ def is_char(btf: Btf, number: int) -> bool:
 
 
 def identifier(name: str) -> str:
-    return f"{name}_" if keyword.iskeyword(name) else name
+    """A name that a class may have; those that Python or our classes need get a "_"."""
+    taken = keyword.iskeyword(name) or name in TAKEN or name[:2] == name[-2:] == "__" and hasattr(type, name)
+    return f"{name}_" if taken else name
 
 
 # ---------------------------------------------------------------- bits
@@ -119,7 +122,10 @@ def _make_structure(btf: Btf, number: int) -> Any:
     if nameless:
         body["_anonymous_"] = nameless
     body["_fields_"] = fields
-    return type(btf.name(number) or "nameless", (ctypes.Union if union else ctypes.Structure,), body)
+    try:
+        return type(btf.name(number) or "nameless", (ctypes.Union if union else ctypes.Structure,), body)
+    except (TypeError, AttributeError, UnicodeError) as error:      # names that Python keeps for itself
+        raise ValueError(f"{words(btf, number)} cannot be a ctypes type: {error}") from None
 
 
 def _bits_inside(btf: Btf, number: int, start: int) -> list[tuple[str, int, int, str]]:
@@ -255,6 +261,8 @@ def _member_codecs(btf: Btf, number: int) -> tuple[dict[str, tuple[int, Codec]],
         inner = bare(btf, member.type)
         place = bits_of(btf, member, inner)
         name = identifier(member.name)
+        if name and not name.isidentifier():
+            raise ValueError(f"{words(btf, number)} cannot be a dataclass: {name!r} is no name in Python")
         if place:
             if name:
                 found[name] = 0, _bit_codec(*place, name)

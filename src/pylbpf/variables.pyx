@@ -7,6 +7,7 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from libc.errno cimport EPERM, errno
+from libc.math cimport isinf
 from libc.string cimport memcpy
 
 from .btf cimport Btf, bare_type, make_btf
@@ -290,6 +291,7 @@ cdef class Variable:
     cdef int set(self, object value) except -1:
         cdef unsigned char *at
         cdef Number number
+        cdef double wide
         cdef Kind kind = self.kind
         # What comes from the caller first: it may run code, which may close the object.
         if kind <= I64:
@@ -301,10 +303,16 @@ cdef class Variable:
         elif kind == F64 or kind == F32:
             if not hasattr(value, "__float__") or isinstance(value, (str, bytes)):
                 self.refuse(value)
+            try:
+                wide = value
+            except OverflowError as error:
+                raise ValueError(f"{self.describe()} cannot be {type(value).__name__} of this size: {error}") from None
             if kind == F64:
-                number.f64 = value
+                number.f64 = wide
             else:
-                number.f32 = value
+                number.f32 = <float>wide
+                if isinf(number.f32) and not isinf(wide):
+                    raise ValueError(f"{self.describe()} is a float of 4 bytes: {value} does not fit")
         elif kind == SYMBOL:
             raise StateError(_errno.EPERM, "read-only: an address in the kernel", "set", self.describe())
         else:
@@ -575,7 +583,7 @@ def make_globals(object):
     cdef Btf btf = object.btf
     cdef Globals globals = Globals.__new__(Globals)
     cdef libbpf.bpf_map *map
-    cdef unsigned int datasec
+    cdef bytes raw
     cdef Handle handle
     globals.table = {}
     globals.sections = {}
@@ -583,26 +591,16 @@ def make_globals(object):
         raise ValueError(f"{object.name} has no BTF, which says where its global variables are")
     globals.handle = handle = btf.handle
     btf.made()
-    map = libbpf.bpf_object__next_map(handle.live(), NULL)
-    while map != NULL:
-        if libbpf.bpf_map__is_internal(map):
-            name = libbpf.bpf_map__name(map).decode("utf-8", "surrogateescape")
-            datasec = section_type(btf, map, name)
-            if datasec:
-                add_section(globals, btf, make_section(handle, map, btf.name(datasec), datasec))
-        map = libbpf.bpf_object__next_map(handle.ptr, map)
     for number in btf:
-        if btf.kind(number) == uapi.BTF_KIND_DATASEC and btf.name(number) == ".ksyms":
-            add_section(globals, btf, make_section(handle, NULL, ".ksyms", number))
+        if btf.kind(number) != uapi.BTF_KIND_DATASEC:
+            continue
+        name = btf.name(number)
+        if name == ".ksyms":
+            add_section(globals, btf, make_section(handle, NULL, name, number))
+            continue
+        # By the section's name, which a map keeps when it takes name and types of one that was there before.
+        raw = name.encode("utf-8", "surrogateescape")
+        map = libbpf.bpf_object__find_map_by_name(handle.live(), raw) if name else NULL
+        if map != NULL and libbpf.bpf_map__is_internal(map):
+            add_section(globals, btf, make_section(handle, map, name, number))
     return globals
-
-
-cdef unsigned int section_type(Btf btf, libbpf.bpf_map *map, str name) except? 0xffffffff:
-    """The section that a map was made of: its value type, or, where libbpf has not noted that, by its name."""
-    cdef unsigned int id = libbpf.bpf_map__btf_value_type_id(map)
-    if id and btf.kind(id) == uapi.BTF_KIND_DATASEC:
-        return id
-    for id in btf:
-        if btf.kind(id) == uapi.BTF_KIND_DATASEC and btf.name(id) and name.endswith(btf.name(id)):
-            return id
-    return 0
