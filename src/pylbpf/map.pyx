@@ -141,10 +141,16 @@ cdef class Map(Mapping):
         """
         cdef Map made = self.another()
         made.ready()
+        made.key_said, made.value_said = key is not None or self.key_said, value is not None or self.value_said
         if key is not None:
             made.key_codec = codec_of(key, self.key_bytes(), f"a key of {self}")
+            made.key_codec.is_key = True
+        elif self.key_said:
+            made.key_codec = self.key_codec
         if value is not None:
             made.value_codec = codec_of(value, self.part_bytes(), f"a value of {self}")
+        elif self.value_said:
+            made.value_codec = self.value_codec
         return made
 
     @property
