@@ -181,6 +181,14 @@ def test_floats_and_bools():
             map[1.0] = 2
 
 
+def test_floats_have_their_limits():
+    with of("u4", "f4") as map:
+        map[1] = float("inf")
+        assert map[1] == float("inf")
+        with pytest.raises(ValueError, match="does not fit"):
+            map[1] = 1e300
+
+
 def test_text_ends_at_a_nul():
     with of("S6", "S4") as map:
         map["näm"] = "abcd"

@@ -6,6 +6,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.long cimport PyLong_FromLongLong, PyLong_FromUnsignedLongLong
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.math cimport isinf
 from libc.string cimport memcpy, memset
 from posix.unistd cimport close as close_fd
 
@@ -164,6 +165,8 @@ cdef class Codec:
                 number = float(value)
                 if self.size == 4:
                     single = <float>number
+                    if isinf(single) and not isinf(number):
+                        raise ValueError(f"{value} does not fit {self.what}, a float of 4 bytes")
                     memcpy(out, &single, 4)
                 else:
                     memcpy(out, &number, 8)
