@@ -375,6 +375,18 @@ def test_reuse_fd_shares_a_map(bpf_object):
             two.maps["table"].reuse_fd(two.maps["table"])
 
 
+@pytest.mark.bpf
+@pytest.mark.parametrize("value_size, entries", [(1 << 20, 1), (None, 1000)])
+def test_maps_of_global_variables_are_reused_with_the_same_sizes_only(bpf_object, value_size, entries):
+    with pylbpf.open(bpf_object("globals")) as obj:
+        bss = obj.maps[".bss"]
+        size = bss.value_size
+        with pylbpf.Map.create(MapType.ARRAY, key_size=4, value_size=value_size or size, max_entries=entries,
+                               flags=MapFlags.MMAPABLE) as other, pytest.raises(ValueError, match="initial values"):
+            bss.reuse_fd(other)
+        assert (bss.value_size, bss.max_entries) == (size, 1) and len(bytes(bss.view())) >= size
+
+
 @pytest.mark.parametrize("fd", [-1, 1 << 20, "null"])
 def test_reuse_fd_of_something_else_is_an_error(obj, fd):
     with contextlib.ExitStack() as stack:

@@ -796,3 +796,81 @@ def test_to_pandas():
     with new(key=3, value=5) as map:
         map.update_many([b"abc"], [b"12345"])
         assert map.to_pandas()["value"].to_dict() == {b"abc": b"12345"}
+
+
+# ---------------------------------------------------------------- what is between fields, and types that were said
+
+PADDED = np.dtype([("a", "u4"), ("b", "u1"), ("c", [("d", "u1"), ("e", "u2")])], align=True)
+
+
+def dirty():
+    """Leave memory behind that is not zero."""
+    for size in (16, 64, 128, 192, 256, 512, 1024, 2048):
+        [np.full(size, 255, np.uint8) for _ in range(20)]
+
+
+def test_what_is_between_fields_is_zero_or_the_maps_own():
+    given = [(at, 1, (1, 2)) for at in range(16)]
+    array = np.full(16 * PADDED.itemsize, 255, np.uint8).view(PADDED)
+    for name in PADDED.names:
+        array[name] = np.array(given, PADDED)[name]
+    with Map.create(MapType.HASH, key=PADDED, value="u8", max_entries=100) as map:
+        for keys in (given, array, np.repeat(array, 2)[::2], [dict(zip("abc", key)) for key in given]):
+            dirty()
+            map.update_many(keys, [1] * 16)
+            assert len(map) == 16 and all(key in map for key in given)
+            dirty()
+            assert map.lookup_many(keys)[1].all() and map.delete_many(keys) == 16
+            for key in given:
+                map[key] = 1
+            dirty()
+            assert map.sweep(lambda keys, values: values > 0) == 16 and not map
+        # Bytes are taken as they are.
+        raw = np.full((2, PADDED.itemsize), 255, np.uint8)
+        map.update_many(raw[:1], [1])
+        assert map.next_key() == raw[0].tobytes() and map.sweep(lambda keys, values: values > 0) == 1
+
+
+def test_the_predicate_cannot_change_what_is_deleted():
+    def everything(keys, values):
+        keys[...] = 99
+        return values > 1
+
+    with new() as map:
+        map.update_many([1, 2], [1, 2])
+        assert map.sweep(everything) == 1 and map.to_dict() == {1: 1}
+
+
+def test_types_that_were_said_are_those_of_arrays():
+    with Map.create(MapType.HASH, key="i4", value="f4", max_entries=10) as map:
+        map.update_many([-1, 2], [1.5, 2])
+        keys, values = map.to_numpy()
+        assert (keys.dtype, values.dtype) == ("i4", "f4") and map.to_dict() == dict(map) == {-1: 1.5, 2: 2.0}
+        map.items_array((np.empty(10, "i4"), np.empty(10, "f4")))
+        for bad in ([1e300], ["1"], [None]):
+            with pytest.raises((TypeError, ValueError)):
+                map.update_many([1], bad)
+        assert map.typed(key="u4").to_numpy()[0].max() == (1 << 32) - 1
+    value = [("numbers", "u4", 3), ("single", "f4"), ("seen", "u8")]
+    with Map.create(MapType.HASH, key="u4", value=value, max_entries=10) as map:
+        map.update_many([1, 2], [([1, 2, 3], 1.1, 4), ((1, 2, 3), 2, 5)])
+        assert map[1]["numbers"].tolist() == [1, 2, 3] and map.to_numpy()[1]["seen"].sum() == 9
+        for bad in ([([1, 2], 1, 1)], [(7, 1, 1)], [([1, 2, 3], 1, -1)]):
+            with pytest.raises((TypeError, ValueError, OverflowError)):
+                map.update_many([1], bad)
+        assert map.sweep(older_than=0, field="seen") == 2
+    with Map.create(MapType.PERCPU_HASH, key="u4", value="i4", max_entries=10) as map:
+        map.update_many([1], [[-1] * CPUS])
+        assert map.to_dict() == {1: [-1] * CPUS}
+
+
+def test_sets_and_generators_are_taken_and_counts_must_agree():
+    with new() as map:
+        some = {1: 2, 3: 4}
+        map.update_many(some.keys(), some.values())
+        assert map.to_dict() == some and map.delete_many({1, 3}) == 2
+        map.update_many((at for at in range(3)), range(3))
+        for keys, values, words in (([1, 2, 3], [1, 2], "3 keys, 2 values"), ([1], [-1], "not")):
+            with pytest.raises(ValueError, match=words) as raised:
+                map.update_many(keys, values)
+            assert raised.value.done == 0

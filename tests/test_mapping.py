@@ -4,6 +4,7 @@ from __future__ import annotations
 import collections.abc
 import ctypes
 import enum
+import errno
 import threading
 
 import pytest
@@ -178,6 +179,14 @@ def test_floats_and_bools():
             map["x"]
         with pytest.raises(ValueError):
             map[1.0] = 2
+
+
+def test_floats_have_their_limits():
+    with of("u4", "f4") as map:
+        map[1] = float("inf")
+        assert map[1] == float("inf")
+        with pytest.raises(ValueError, match="does not fit"):
+            map[1] = 1e300
 
 
 def test_text_ends_at_a_nul():
@@ -379,3 +388,98 @@ def test_frozen_maps_cannot_be_changed_here():
             with pytest.raises(PermissionError):
                 use()
         assert map[1] == 1
+
+
+def test_a_per_cpu_value_is_as_long_as_its_memory():
+    class Liar(bytes):
+        def __len__(self):
+            return 4096 * CPUS
+
+    with Map.create(MapType.PERCPU_ARRAY, key_size=4, value_size=4096, max_entries=1) as map:
+        with pytest.raises((TypeError, ValueError)):
+            map[0] = Liar(b"x")
+        assert not any(map.lookup(bytes(4)))
+
+
+def test_local_storage_is_true_and_cannot_be_walked():
+    with Map.create(MapType.TASK_STORAGE, value="u8") as map:
+        assert map
+        with pytest.raises(pylbpf.BpfError) as raised:
+            map.next_key()
+        assert raised.value.errno == errno.EOPNOTSUPP
+
+
+def test_numbers_of_numpy_of_the_wrong_kind_are_refused():
+    numpy = pytest.importorskip("numpy")
+    wrong = [numpy.float64(5), numpy.datetime64(5, "s"), numpy.complex64(1), numpy.arange(2, dtype="u4")]
+    for dtype in ("u8", "i8", "f8", "?"):
+        with of("u4", dtype) as map:
+            for value in wrong[1 if dtype == "f8" else 0:]:
+                with pytest.raises(TypeError):
+                    map[1] = value
+            map[1] = numpy.uint8(1)
+            assert map[1] == 1 and type(map[1]) in (int, float, bool)
+    with of("?", "?") as map:
+        map[numpy.True_] = numpy.True_
+        assert dict(map) == {True: True}
+
+
+def test_numbers_that_python_has_not():
+    numpy = pytest.importorskip("numpy")
+    with of(">u4", "f2") as map:
+        map[1] = 1.5
+        assert map[numpy.uint32(1)] == 1.5 and dict(map) == {1: 1.5} and map.next_key() == b"\0\0\0\1"
+        for key, value in ((1 << 32, 1), (-1, 1), (1, 1e9)):
+            with pytest.raises(ValueError, match="does not fit"):
+                map[key] = value
+        with pytest.raises(TypeError):
+            map[1.5] = 1
+        with pytest.raises(TypeError, match="cannot be"):
+            map.typed(key="U1")
+    with of("u4", "c16") as map:
+        map[1] = 1.5j
+        assert map[1] == 1.5j
+
+
+def test_keys_are_hashable_and_find_their_elements():
+    pytest.importorskip("numpy")
+    with of([("a", "u4"), ("b", "u2")], "u8") as map:
+        map[1, 2] = 3
+        assert [map[key] for key in map] == [3] and list(dict(map).values()) == [3]
+    with of("S4", "S4") as map:
+        map[b"a\0b"] = map[b"a\0c"] = b"x\0y"
+        map["a"] = "z"
+        assert dict(map) == {b"a\0b\0": "x", b"a\0c\0": "x", "a": "z"} and all(key in map for key in map)
+
+
+def test_nothing_in_a_struct_is_cut_or_repeated():
+    pytest.importorskip("numpy")
+    inner = [("x", "u4"), ("y", "S2")]
+    with of("u4", [("numbers", "u4", 4), ("single", "f4"), ("yes", "?"), ("text", "S4"), ("pairs", inner, 2)]) as map:
+        for bad in ({"numbers": 7}, {"numbers": [1]}, {"numbers": [1, 2, 3, 1 << 32]}, {"single": "1.5"}, {"single": 1e300},
+                    {"yes": "no"}, {"yes": 2}, {"pairs": [(1.5, b""), (1, b"")]}, {"pairs": [(1, b"abc"), (1, b"")]},
+                    {"pairs": [(-1, b""), (0, b"")]}, {"pairs": (5, b"a")}):
+            with pytest.raises((TypeError, ValueError), match=f"field '{next(iter(bad))}"):
+                map[0] = bad
+        map[0] = {"numbers": range(4), "yes": True, "text": "four", "pairs": [{"x": 1}, (2, "ab")]}
+        assert map[0].tolist()[2:4] == (True, b"four") and map[0]["pairs"].tolist() == [(1, b""), (2, b"ab")]
+        assert map[0]["numbers"].tolist() == [0, 1, 2, 3]
+        map[1] = map[0]
+        assert map.lookup((1).to_bytes(4, "little")) == map.lookup(bytes(4))
+
+
+def test_types_of_a_map_made_by_others_are_theirs(bpf_object):
+    pytest.importorskip("numpy")
+    with pylbpf.open(bpf_object("maps")) as one, pylbpf.open(bpf_object("empty")) as two:
+        one.load()
+        one.maps["hash"][1] = {"count": 5, "name": "five"}
+        table = two.maps["table"]
+        table.reuse_fd(one.maps["hash"])
+        two.load()
+        assert table.value_size == 32 and table[1]["count"] == 5 and table[1]["name"] == b"five"
+
+
+def test_typed_keeps_what_was_said_before():
+    with of("i4", "i8") as map:
+        map[-1] = -2
+        assert dict(map.typed(value="u8")) == {-1: (1 << 64) - 2} and dict(map.typed(key="u4")) == {(1 << 32) - 1: -2}

@@ -9,6 +9,7 @@ cdef class Codec:
     cdef int plain                  # 8 or 4: an unsigned number of so many bytes, and no kind's own; else 0
     cdef Py_ssize_t size
     cdef object dtype               # numpy's, of STRUCT and ARRAY
+    cdef bint is_key                # shown keys must be hashable, and find their elements again
     cdef bint borrows               # descriptors: to be encoded last
     cdef int opened                 # a descriptor to be closed after the call, or -1
     cdef str what                   # for messages: "a key of map 'starts'"

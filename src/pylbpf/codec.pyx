@@ -4,6 +4,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.long cimport PyLong_FromLongLong, PyLong_FromUnsignedLongLong
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.math cimport isinf
 from libc.string cimport memcpy, memset
 from posix.unistd cimport close as close_fd
 
@@ -53,6 +54,7 @@ cdef class Codec:
     cdef object decode(self, const char *data):
         cdef unsigned long long number = 0
         cdef Form form = self.form
+        cdef Py_ssize_t length, at
         cdef float single
         cdef double double_
         if form == UNSIGNED:
@@ -61,6 +63,9 @@ cdef class Codec:
             memcpy(&number, data, self.size)        # the low bytes, where they come first
             return PyLong_FromUnsignedLongLong(number >> native_shift(self.size))
         if form == STRUCT:
+            if self.is_key:         # read-only, and so it has a hash
+                import numpy
+                return numpy.frombuffer(PyBytes_FromStringAndSize(data, self.size), self.dtype)[0]
             return make_scalar(<void *>data, <PyObject *>self.dtype, NULL)
         if form == SIGNED:
             if self.size == 8:
@@ -71,7 +76,12 @@ cdef class Codec:
         if form == BOOL:
             return data[0] != 0
         if form == TEXT:
-            return data[:strnlen(data, self.size)].decode("utf-8", "surrogateescape")
+            length = strnlen(data, self.size)
+            if self.is_key:
+                for at in range(length, self.size):
+                    if data[at]:    # two keys may differ in what comes after a NUL
+                        return PyBytes_FromStringAndSize(data, self.size)
+            return data[:length].decode("utf-8", "surrogateescape")
         if form == FLOAT:
             if self.size == 4:
                 memcpy(&single, data, 4)
@@ -134,6 +144,14 @@ cdef class Codec:
             return 0
         if isinstance(value, (bytes, bytearray, memoryview)):
             return self.copy(value, out)
+        if form == UNSIGNED or form == SIGNED or form == BOOL or form == FLOAT:
+            # Numbers of numpy are buffers too; what is none that fits must not be taken for one.
+            kind = getattr(getattr(value, "dtype", None), "kind", None)
+            if kind == "b" and form != FLOAT and value.ndim == 0:
+                return self.encode_int(1 if value else 0, out)
+            if isinstance(value, float) and form != FLOAT or kind is not None and (
+                    kind not in "biuf" or kind == "f" and form != FLOAT or value.ndim):
+                raise TypeError(f"{self.what} is {self.kind()}, not {type(value).__name__}")
         if form == UNSIGNED or form == SIGNED or form == BOOL or form == RAW and not PyObject_CheckBuffer(value):
             if hasattr(value, "__index__") and not isinstance(value, int):
                 return self.encode_int(value.__index__(), out)
@@ -145,12 +163,14 @@ cdef class Codec:
                 number = float(value)
                 if self.size == 4:
                     single = <float>number
+                    if isinf(single) and not isinf(number):
+                        raise ValueError(f"{value} does not fit {self.what}, a float of 4 bytes")
                     memcpy(out, &single, 4)
                 else:
                     memcpy(out, &number, 8)
                 return 0
         elif form == STRUCT or form == ARRAY:
-            if isinstance(value, (dict, tuple, list)) or form == ARRAY:
+            if isinstance(value, (dict, tuple, list)) or form == ARRAY or self.dtype.kind != "V":
                 from .fields import pack
                 return self.copy(pack(self.dtype, value, self.what), out)
         if PyObject_CheckBuffer(value):
@@ -162,7 +182,8 @@ cdef class Codec:
         if self.form in (UNSIGNED, SIGNED):
             return f"a number of {self.size} bytes"
         return {RAW: f"{self.size} bytes", BOOL: "a bool", FLOAT: "a float", TEXT: f"a str of at most {self.size} bytes",
-                STRUCT: "a struct: a dict, a tuple, numpy.void or bytes", ARRAY: "an array"}[self.form]
+                STRUCT: "a struct: a dict, a tuple, numpy.void or bytes" if self.form == STRUCT and self.dtype.names is not None
+                else str(self.dtype), ARRAY: "an array"}[self.form]
 
     cdef int copy(self, object source, char *out) except -1:
         """From a bytes-like object of exactly the right size."""
@@ -246,9 +267,22 @@ cdef Codec codec_of(object type, Py_ssize_t size, str what):
     return codec_of_dtype(dtype_of(type), size, what)
 
 
+cdef bint has_unicode(object dtype) except -1:
+    """Whether there are strings of numpy's in it, whose bytes need not be characters."""
+    dtype = dtype.base
+    if dtype.names is None:
+        return dtype.kind in "UT"
+    for field in dtype.fields.values():
+        if has_unicode(field[0]):
+            return True
+    return False
+
+
 cdef Codec codec_of_dtype(object dtype, Py_ssize_t size, str what):
     if dtype.hasobject:
         raise TypeError(f"{what} cannot be {dtype}, which holds Python objects")
+    if has_unicode(dtype):
+        raise TypeError(f"{what} cannot be {dtype}: text is str with a size, or \"S\"")
     if dtype.subdtype is not None:
         return make(ARRAY, size, what, dtype)
     if dtype.isnative and size <= 8:

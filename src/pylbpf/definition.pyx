@@ -291,11 +291,6 @@ cdef class Definition:
     @property
     def is_internal(self):
         """True for the maps that libbpf makes for global variables and kconfig. Source: bpf_map__is_internal()."""
-        return libbpf.bpf_map__is_internal(self.live())
-
-    @property
-    def is_internal(self):
-        """True for the maps that libbpf makes for global variables and kconfig. Source: bpf_map__is_internal()."""
         return self.ptr != NULL and libbpf.bpf_map__is_internal(self.live())
 
     @property

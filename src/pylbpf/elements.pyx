@@ -1,7 +1,7 @@
 """The elements of a map as bytes, one at a time."""
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport ENOENT
+from libc.errno cimport ENOENT, EOPNOTSUPP
 from posix.unistd cimport close as close_fd
 
 from .c cimport bpf, libbpf
@@ -12,6 +12,7 @@ from .errors cimport fail
 libbpf.pylbpf_on_missing = note_missing
 
 cdef enum:
+    ENOTSUPP = 524          # the kernel's own: this kind of map has no such operation
     # enum bpf_map_type
     PROG_ARRAY = 3
     ARRAY_OF_MAPS = 12
@@ -33,6 +34,10 @@ cdef int get_bytes(object source, Py_buffer *buffer, Py_ssize_t size, str what, 
         PyBuffer_Release(buffer)
         raise ValueError(f"a {what} of {map} has {size} bytes, not {length}")
     return 0
+
+
+cdef int refuse(int code, str operation, Elements map) except -1:
+    fail(EOPNOTSUPP if code == -ENOTSUPP else -code, operation, map)
 
 
 cdef class Elements(Definition):
@@ -66,7 +71,7 @@ cdef class Elements(Definition):
             return value
         if code == -ENOENT:
             return None
-        fail(-code, "look up in", self)
+        refuse(code, "look up in", self)
 
     def lookup(self, key=None, *, unsigned long long flags=0):
         """Return the value of a key as bytes, or None if there is none.
@@ -120,7 +125,7 @@ cdef class Elements(Definition):
         if code == -ENOENT and keyed:
             raise KeyError(bytes(key))
         if code < 0:
-            fail(-code, "update", self)
+            refuse(code, "update", self)
 
     def delete(self, key, *, unsigned long long flags=0):
         """Delete a key; KeyError if it is not there. Source: bpf_map_delete_elem_flags()."""
@@ -142,7 +147,7 @@ cdef class Elements(Definition):
         if code == -ENOENT:
             raise KeyError(bytes(key))
         if code < 0:
-            fail(-code, "delete from", self)
+            refuse(code, "delete from", self)
 
     def next_key(self, key=None):
         """Return the key after this one as bytes, the first for None, or None at the end.
@@ -167,7 +172,7 @@ cdef class Elements(Definition):
             return following
         if code == -ENOENT:
             return None
-        fail(-code, "walk", self)
+        refuse(code, "walk", self)
 
     def keys(self):
         """Iterate over the keys as bytes.

@@ -2,43 +2,64 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy
 
+# What numbers of a kind are made of; numpy itself would take almost anything, and cut it.
+TAKEN = {"b": "biu", "i": "biu", "u": "biu", "f": "biuf", "c": "biufc"}
+
 
 def pack(dtype: numpy.dtype[Any], value: Any, what: str) -> numpy.ndarray[Any, Any]:
-    """Return `value` as one element of a dtype: a dict or tuple for a struct, a sequence for an array.
+    """Return `value` as the bytes of one element of a dtype: a dict or tuple for a struct, a sequence for an array.
 
     What a dict leaves out is 0. ValueError or TypeError that names the field for what does not fit.
     """
-    room = numpy.zeros(1, dtype.base)
-    if dtype.subdtype is None:
+    room = numpy.zeros((1, *dtype.shape), dtype.base)
+    put(room, value, what)
+    return room.reshape(-1).view(numpy.uint8)
+
+
+def put(room: numpy.ndarray[Any, Any], value: Any, what: str) -> None:
+    """Set the one element of `room`, whose shape is that of an array within the element."""
+    dtype, shape = room.dtype, room.shape[1:]
+    if dtype.kind in TAKEN:
+        room[0] = _numbers(dtype, value, shape, what)
+    elif shape:
+        if isinstance(value, (str, bytes, dict)) or not isinstance(value, Iterable):
+            raise TypeError(f"{what} is an array of the shape {shape}, not {type(value).__name__}")
+        items = list(value)
+        if len(items) != shape[0]:
+            raise ValueError(f"{what} has the shape {shape}, not {len(items)} elements")
+        for at, each in enumerate(items):
+            put(room[:, at], each, f"{what}[{at}]")
+    elif dtype.names is not None:
         _fill(room, value, what)
-        return room
-    try:
-        room = numpy.zeros(dtype.shape, dtype.base)
-        _check_numbers(dtype.base, value, what)
-        given = numpy.asarray(value, dtype.base)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise type(error)(f"{what}: {error}") from None
-    if given.shape != dtype.shape:
-        raise ValueError(f"{what} has the shape {dtype.shape}, not {given.shape}")
-    room[...] = given
-    return room
+    elif dtype.kind == "S":
+        room[0] = _text(dtype, value, what)
+    elif dtype.kind == "V":
+        room[0] = _raw(dtype, value, what)
+    else:
+        try:
+            room[0] = value
+        except (TypeError, ValueError, OverflowError) as error:
+            raise type(error)(f"{what}: {error}") from None
 
 
 def _fill(room: Any, value: Any, what: str) -> None:
-    """Set the one element of `room`, a struct; what is in it is changed in place."""
-    names = room.dtype.names
-    if names is None:
-        raise TypeError(f"{what} is {room.dtype}, not a struct")
+    """Set a struct; what is in it is changed in place."""
+    if isinstance(value, numpy.void) and value.dtype.names is not None:
+        value = {name: value[name] for name in value.dtype.names}
     if isinstance(value, dict):
         for name, each in value.items():
             _set(room, name, each, what)
         return
+    if not isinstance(value, (tuple, list)):
+        room[0] = _raw(room.dtype, value, what)
+        return
     # Bytes that hold bit fields have no place in a tuple.
-    names = [name for name in names if not name.startswith("bits@")]
+    names = [name for name in room.dtype.names if not name.startswith("bits@")]
     if len(value) != len(names):
         raise ValueError(f"{what} has {len(names)} fields ({', '.join(names)}), not {len(value)}")
     for name, each in zip(names, value):
@@ -56,44 +77,66 @@ def _set(room: Any, name: str, value: Any, what: str) -> None:
         close = difflib.get_close_matches(str(name), [*fields, *bits], 3)
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise ValueError(f"{what} has no field {name!r}{hint}")
-    field, place = fields[name][0], f"field {name!r} of {what}"
-    if field.names is not None and isinstance(value, (dict, tuple)):
-        _fill(room[name], value, place)
-        return
+    put(room[name], value, f"field {name!r} of {what}")
+
+
+def _raw(dtype: numpy.dtype[Any], value: Any, what: str) -> Any:
+    """One element from a bytes-like object: a ctypes structure is one."""
     try:
-        if field.kind == "S" or (field.subdtype and field.base.kind == "S"):
-            value = _text(field.base, value, place)
-        _check_numbers(field.base, value, place)
-        room[name][0] = value
-    except (TypeError, ValueError, OverflowError) as error:
-        text = str(error)
-        raise type(error)(text if text.startswith(("field ", place)) else f"{place}: {error}") from None
+        data = bytes(memoryview(value))
+    except TypeError:
+        kind = "a struct" if dtype.names is not None else f"{dtype.itemsize} bytes"
+        raise TypeError(f"{what} is {kind}, not {type(value).__name__}") from None
+    if len(data) != dtype.itemsize:
+        raise ValueError(f"{what} has {dtype.itemsize} bytes, not {len(data)}")
+    return numpy.frombuffer(data, dtype)[0]
 
 
-def _text(dtype: numpy.dtype[Any], value: Any, what: str) -> Any:
+def _text(dtype: numpy.dtype[Any], value: Any, what: str) -> bytes:
     """Text as bytes; numpy would cut it."""
-    if isinstance(value, (list, tuple)):
-        return [_text(dtype, each, what) for each in value]
+    if isinstance(value, numpy.ndarray) and value.shape == ():
+        value = value.item()
     if isinstance(value, str):
         value = value.encode("utf-8", "surrogateescape")
-    if not isinstance(value, (bytes, numpy.ndarray)):
+    if not isinstance(value, (bytes, bytearray)):
         raise TypeError(f"{what} is text, not {type(value).__name__}")
-    if isinstance(value, bytes) and len(value) > dtype.itemsize:
+    if len(value) > dtype.itemsize:
         raise ValueError(f"{what} has {dtype.itemsize} bytes, not {len(value)}")
-    return value
+    return bytes(value)
 
 
-def _check_numbers(dtype: numpy.dtype[Any], value: Any, what: str) -> None:
-    """Older numpy cuts numbers that are too large, and fractions, without a word."""
-    if dtype.kind not in "iu":
-        return
-    if isinstance(value, (list, tuple)):
-        for each in value:
-            _check_numbers(dtype, each, what)
-        return
+def _numbers(dtype: numpy.dtype[Any], value: Any, shape: tuple[int, ...], what: str) -> Any:
+    """Numbers of exactly this shape, of which none is cut."""
+    if isinstance(value, (bytes, bytearray)) and shape and dtype.itemsize == 1:
+        value = list(value)
+    known = isinstance(value, (numpy.ndarray, numpy.generic))
+    if not known and not isinstance(value, int) and hasattr(value, "__index__"):
+        value = value.__index__()
+    elif not known and not isinstance(value, (list, tuple, str, bytes)) and shape and isinstance(value, Iterable):
+        value = list(value) if not hasattr(value, "__array__") else value
     given = numpy.asarray(value)
-    if given.dtype.kind not in "biuO":
-        raise TypeError(f"{what} is {dtype}, not {type(value).__name__}")
-    limits = numpy.iinfo(dtype)
-    if given.size and not (limits.min <= int(given.min()) and int(given.max()) <= limits.max):
+    if given.dtype.kind == "f" and dtype.kind in "iu" and not known:    # what numpy makes of 3 and 1 << 63
+        given = numpy.asarray(value, object)
+    if given.shape != shape:
+        raise ValueError(f"{what} has the shape {shape}, not {given.shape}" if shape else
+                         f"{what} is {dtype}, not of the shape {given.shape}")
+    if given.size == 0:
+        return numpy.zeros(shape, dtype)
+    whole = given.dtype.kind in "biu" or given.dtype.kind == "O" and all(
+        isinstance(each, (int, numpy.integer)) for each in given.flat)
+    if not whole and given.dtype.kind not in TAKEN[dtype.kind]:
+        kind = type(value).__name__ if not shape else str(given.dtype)
+        raise TypeError(f"{what} is {dtype}, not {kind}")
+    if dtype.kind in "biu":
+        low, high = (0, 1) if dtype.kind == "b" else (numpy.iinfo(dtype).min, numpy.iinfo(dtype).max)
+        if not (low <= int(given.min()) and int(given.max()) <= high):
+            raise ValueError(f"{what} is {dtype}: {value} does not fit")
+        return given.astype(dtype)
+    try:
+        with numpy.errstate(over="ignore"):
+            result = given.astype(dtype)
+    except OverflowError:
+        raise ValueError(f"{what} is {dtype}: {value} does not fit") from None
+    if given.dtype.kind != "O" and (numpy.isinf(result) & ~numpy.isinf(given)).any():
         raise ValueError(f"{what} is {dtype}: {value} does not fit")
+    return result

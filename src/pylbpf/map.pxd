@@ -6,6 +6,7 @@ from .kernelmap cimport KernelMap
 
 cdef class Map(Mapping):
     cdef Map another(self)
+    cdef int require_alike(self, KernelMap other) except -1
     cdef int pin_or_unpin(self, object path, bint pin) except -1
     cdef int pin_or_unpin_lone(self, object path, bint pin) except -1
 

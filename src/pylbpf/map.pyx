@@ -30,6 +30,7 @@ cdef enum:
     QUEUE = 22
     STACK = 23
     SK_STORAGE = 24
+    STRUCT_OPS = 26
     INODE_STORAGE = 28
     TASK_STORAGE = 29
     BLOOM_FILTER = 30
@@ -140,10 +141,16 @@ cdef class Map(Mapping):
         """
         cdef Map made = self.another()
         made.ready()
+        made.key_said, made.value_said = key is not None or self.key_said, value is not None or self.value_said
         if key is not None:
             made.key_codec = codec_of(key, self.key_bytes(), f"a key of {self}")
+            made.key_codec.is_key = True
+        elif self.key_said:
+            made.key_codec = self.key_codec
         if value is not None:
             made.value_codec = codec_of(value, self.part_bytes(), f"a value of {self}")
+        elif self.value_said:
+            made.value_codec = self.value_codec
         return made
 
     @property
@@ -183,18 +190,32 @@ cdef class Map(Mapping):
     def reuse_fd(self, fd):
         """Use an existing map, by descriptor or object with fileno(), instead of making a new one.
 
-        The descriptor stays the caller's; the map takes name and sizes of the existing one. Before load only.
-        Source: bpf_map__reuse_fd().
+        The descriptor stays the caller's; the map takes name and sizes of the existing one, which for a map of global
+        variables or STRUCT_OPS must be the same, else ValueError. Before load only. Source: bpf_map__reuse_fd().
         """
         cdef KernelMap kept = duplicated_map(fd)    # whatever becomes of it while the lock is waited for
         cdef Call call
         cdef int code
         cdef bint locked = self.change("fd")
-        enter(&call, NULL)
-        code = libbpf.bpf_map__reuse_fd(self.ptr, kept.fd)
-        if locked:
-            self.handle.release()
+        try:
+            self.require_alike(kept)
+            enter(&call, NULL)
+            code = libbpf.bpf_map__reuse_fd(self.ptr, kept.fd)
+        finally:
+            if locked:
+                self.handle.release()
         finish(&call, code, f"reuse descriptor {fd} for", self)
+
+    cdef int require_alike(self, KernelMap other) except -1:
+        """libbpf has memory for the initial values of some maps, which stays as large as it is."""
+        if not libbpf.bpf_map__is_internal(self.ptr) and self.kind() != STRUCT_OPS:
+            return 0
+        mine = self.kind(), self.key_bytes(), self.part_bytes(), self.entries()
+        given = <int>other.info.type, other.info.key_size, other.info.value_size, other.info.max_entries
+        if mine != given:
+            raise ValueError(f"{self} has initial values: type, key_size, value_size and max_entries must be {mine} to be "
+                             f"reused, not {given}")
+        return 0
 
     @property
     def pin_path(self):

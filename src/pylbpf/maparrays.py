@@ -5,6 +5,7 @@ numpy is imported when it is needed, never by `import pylbpf`.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
 try:
     import numpy as np
@@ -48,8 +49,9 @@ class Layout:
     def __init__(self, map):
         self.map = map
         self.batch = batch = Batch(map)
-        self.key = dtype_for(batch.btf, batch.key_type, batch.key_size, batch.type)
-        self.value = dtype_for(batch.btf, batch.value_type, batch.value_size)
+        key, value = map._said()
+        self.key = key if key is not None else dtype_for(batch.btf, batch.key_type, batch.key_size, batch.type)
+        self.value = value if value is not None else dtype_for(batch.btf, batch.value_type, batch.value_size)
         # A value takes a multiple of 8 bytes on each CPU.
         self.slot = (batch.value_size + 7) // 8 * 8
 
@@ -124,19 +126,49 @@ def bytes_of(array):
 def fit(given, dtype, per_element, what, map):
     """An array of this dtype, C-contiguous: the given one if it is like that, else a copy that loses nothing."""
     base, shape = dtype.base, (*per_element, *dtype.shape)
+    if not hasattr(given, "__getitem__") and not hasattr(given, "__array__") and isinstance(given, Iterable):
+        given = list(given)         # a set, a generator, the keys of a dict
     array = given if isinstance(given, np.ndarray) else from_python(given, base, what, map)
+    # Between fields numpy copies what it likes; who gives bytes means them.
+    mask = mask_of(base) if array.dtype.names is not None else None
     if array.dtype == np.uint8 != base and array.shape[1:] == (*shape, base.itemsize):
         array = np.ascontiguousarray(array).view(base)[..., 0]
     if array.dtype != base:
         array = converted(array, base, what, map)
     if array.ndim == 0 or array.shape[1:] != shape:
         raise ValueError(f"{what} of {map} are {describe(dtype, per_element)}, not an array of shape {array.shape}")
-    return np.ascontiguousarray(array)
+    array = np.ascontiguousarray(array)
+    if mask is not None and array.size:
+        shape = array.shape
+        array = (bytes_of(array).reshape(-1, base.itemsize) & mask).reshape(-1).view(base).reshape(shape)
+    return array
+
+
+@functools.lru_cache(maxsize=256)
+def mask_of(dtype):
+    """For a struct with gaps: bytes to be kept as 255, and gaps as 0; else None."""
+    mask = np.zeros(dtype.itemsize, np.uint8)
+    cover(mask, dtype)
+    return None if mask.all() else mask
+
+
+def cover(mask, dtype):
+    if dtype.subdtype is not None and dtype.base.names is not None:
+        for part in mask.reshape(-1, dtype.base.itemsize):
+            cover(part, dtype.base)
+    elif dtype.names is None:
+        mask[:] = 255
+    else:
+        for field, offset, *_ in dtype.fields.values():
+            cover(mask[offset:offset + field.itemsize], field)
 
 
 def from_python(given, base, what, map):
     """An array of what is none yet; numpy cuts what is too long, and is not let to."""
     if base.names is not None:
+        if any(isinstance(item, dict) for item in given):
+            from .fields import pack
+            return np.frombuffer(b"".join(bytes(pack(base, item, f"one of the {what} of {map}")) for item in given), base)
         array = np.array(given, base)
         if not same(array.tolist(), given):
             raise ValueError(f"{what} of {map} are {base}: there are some that do not fit")
@@ -148,6 +180,12 @@ def from_python(given, base, what, map):
                 raise ValueError(f"{what} of {map} have {base.itemsize} bytes: {item!r} has {len(item)}")
         return np.frombuffer(b"".join(items), base)
     array = np.asarray(given)
+    if base.kind == "f" and array.dtype.kind in "iuf":
+        with np.errstate(over="ignore"):
+            result = array.astype(base)
+        if (np.isinf(result) & ~np.isinf(array)).any():
+            raise ValueError(f"{what} of {map} are {base}: there are some that do not fit")
+        return result
     if base.kind in "iu" and array.dtype.kind == "f":      # what numpy makes of 3 and 1 << 63
         return np.asarray(given, object)
     return np.char.encode(array, "utf-8") if array.dtype.kind == "U" and base.kind == "S" else array
@@ -155,8 +193,13 @@ def from_python(given, base, what, map):
 
 def same(made, given):
     """Whether numpy has kept all of it, also within structs and arrays."""
+    if isinstance(made, np.ndarray):
+        made = made.tolist()
     if isinstance(made, (list, tuple)):
-        return len(made) == len(given) and all(map(same, made, given))
+        # Numbers that numpy made arrays of have no length.
+        return hasattr(given, "__len__") and len(made) == len(given) and all(map(same, made, given))
+    if isinstance(made, float):     # of 4 bytes it is about the same
+        return isinstance(given, (int, float, np.number)) and np.isinf(made) == np.isinf(given)
     if isinstance(made, bytes):
         return made.rstrip(b"\0") == (given.encode() if isinstance(given, str) else bytes(given)).rstrip(b"\0")
     return made == given
@@ -227,16 +270,30 @@ def pop_many(map, max_entries=None):
 
 
 def update_many(map, keys, values, *, flags=0):
-    layout = Layout(map)
-    fitted = layout.fit_keys(keys)
-    _update_many(layout.batch, fitted, layout.fit_values(values), flags=flags)
+    try:
+        layout = Layout(map)
+        batch = layout.batch
+        fitted = layout.fit_keys(keys)
+        room = layout.fit_values(values)
+        if fitted is not None and len(fitted) * batch.value_bytes != len(room) * batch.key_size:
+            raise ValueError(f"{len(fitted) // batch.key_size} keys, {len(room) // batch.value_bytes} values for {map}")
+        _update_many(batch, fitted, room, flags=flags)
+    except BaseException as error:
+        if not hasattr(error, "done"):
+            error.done = 0
+        raise
 
 
 def delete_many(map, keys):
-    layout = Layout(map)
-    if layout.batch.key_size == 0:
-        raise TypeError(f"{map} has no keys")
-    return _delete_many(layout.batch, layout.fit_keys(keys))
+    try:
+        layout = Layout(map)
+        if layout.batch.key_size == 0:
+            raise TypeError(f"{map} has no keys")
+        return _delete_many(layout.batch, layout.fit_keys(keys))
+    except BaseException as error:
+        if not hasattr(error, "done"):
+            error.done = error.deleted = 0
+        raise
 
 
 def lookup_many(map, keys, *, flags=0):

@@ -2,6 +2,7 @@
 """A map as a mutable mapping of Python's: keys and values by their types."""
 from _collections_abc import MutableMapping as _MutableMapping
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.errno cimport EINVAL, ENOENT, EOPNOTSUPP
 cimport cython
 from libc.stdlib cimport free, malloc
@@ -10,7 +11,7 @@ from posix.unistd cimport close as close_fd
 
 from .arrays cimport Arrays
 from .btf cimport Btf, make_btf
-from .c cimport bpf, libbpf
+from .c cimport bpf, libbpf, uapi
 from .c cimport btf as c_btf
 from .call cimport note_missing
 from .codec cimport Codec, codec_of_btf
@@ -21,7 +22,7 @@ from .handle cimport LOADED, fork_generation
 from .kinds cimport key_codec_of_kind, value_codec_of_kind
 
 from .definition import possible_cpus
-from .errors import NotSupported
+from .errors import BpfError, NotSupported
 
 libbpf.pylbpf_on_missing = note_missing
 
@@ -101,6 +102,8 @@ cdef class Mapping(Arrays):
             self.value_room = self.value_bytes()
             self.sleepy = sleeps(self.kind())
             self.key_codec = self.choose_key_codec()
+            if self.key_codec is not None:
+                self.key_codec.is_key = True
             self.value_codec = self.choose_value_codec()
         return 0
 
@@ -125,8 +128,15 @@ cdef class Mapping(Arrays):
     def _types(self):
         """The Btf that the map's types are in, or None: of its object, or of the kernel. Source: bpf_object__btf()."""
         cdef c_btf.btf *types
+        cdef unsigned int others
         if self.ptr != NULL:
             self.live()
+            others = self.others_types()
+            if others:
+                try:
+                    return Btf.from_id(others)
+                except PermissionError:
+                    return None
             types = libbpf.bpf_object__btf(self.handle.ptr)
             return None if types == NULL else make_btf(self.handle, types)
         self.kernel.live()
@@ -135,6 +145,28 @@ cdef class Mapping(Arrays):
         if self.kernel.types is None:
             self.kernel.types = Btf.from_id(self.kernel.info.btf_id)
         return self.kernel.types
+
+    cdef unsigned int others_types(self) except? 0xffffffff:
+        """The number of the types in the kernel, if the map was made by somebody else with types of theirs; else 0."""
+        cdef uapi.bpf_map_info info
+        cdef uapi.bpf_btf_info own
+        cdef unsigned int length = sizeof(info)
+        cdef int fd = libbpf.bpf_map__fd(self.ptr)
+        memset(&info, 0, sizeof(info))
+        # Before it is made, its number may stand for nothing or for no map at all.
+        if fd < 0 or bpf.bpf_obj_get_info_by_fd(fd, &info, &length) < 0 or info.btf_id == 0:
+            return 0
+        memset(&own, 0, sizeof(own))
+        length = sizeof(own)
+        fd = libbpf.bpf_object__btf_fd(self.handle.ptr)
+        if fd >= 0 and bpf.bpf_obj_get_info_by_fd(fd, &own, &length) == 0 and own.id == info.btf_id:
+            return 0
+        return info.btf_id
+
+    def _said(self):
+        """The dtypes that create() or typed() gave to keys and values, or None."""
+        return (self.key_codec.numpy_dtype() if self.key_said else None,
+                self.value_codec.numpy_dtype() if self.value_said else None)
 
     # One element
 
@@ -151,15 +183,21 @@ cdef class Mapping(Arrays):
 
     cdef int encode_value(self, object value, char *out, bint single) except -1:
         cdef Py_ssize_t stride, at
-        cdef bytes whole
+        cdef Py_buffer buffer
+        cdef bint fits
         if self.parts == 0 or single:
             return self.value_codec.encode(value, out)
         stride = rounded(self.value_codec.size)
         memset(out, 0, self.value_room)
-        if isinstance(value, (bytes, bytearray, memoryview)) and len(value) == self.value_room:
-            whole = bytes(value)
-            memcpy(out, <const char *>whole, self.value_room)
-            return 0
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            # What a subclass says of its length is not asked.
+            PyObject_GetBuffer(value, &buffer, PyBUF_SIMPLE)
+            fits = buffer.len == self.value_room
+            if fits:
+                memcpy(out, buffer.buf, self.value_room)
+            PyBuffer_Release(&buffer)
+            if fits:
+                return 0
         if not hasattr(value, "__len__") or isinstance(value, (str, bytes, dict)):
             raise TypeError(f"a value of {self} is a list of one for each of {self.parts} possible CPUs, "
                             f"not {type(value).__name__}")
@@ -425,11 +463,16 @@ cdef class Mapping(Arrays):
         return count
 
     def __bool__(self):
-        """Whether there is an element; False of a map that is not there."""
+        """Whether there is an element; False of a map that is not there, True of one that cannot be walked."""
         if not self.usable() or not self.exists():
             return False
         self.require_dict()
-        return self.next_key() is not None
+        try:
+            return self.next_key() is not None
+        except BpfError as error:
+            if error.errno != EOPNOTSUPP:
+                raise
+            return True             # local storage cannot be walked
 
     def popitem(self):
         """Delete some element, and return its key and value; KeyError if there is none."""

@@ -33,11 +33,13 @@ def sweep(map, predicate=None, *, older_than=None, field=None, clock="monotonic"
     deleted = 0
     try:
         for keys, values in chunks(layout):
+            # Their own bytes, of which numpy would lose those between fields, and the predicate could change some.
+            raw = np.ndarray(len(keys), f"V{layout.batch.key_size}", layout.batch.keys).copy()
             chosen = np.asarray(predicate(keys, values))
             if chosen.dtype != bool or chosen.shape != keys.shape[:1]:
                 raise TypeError(f"predicate must return an array of bool of shape {keys.shape[:1]}, "
                                 f"not {chosen.dtype} of shape {chosen.shape}")
-            doomed = keys[chosen]
+            doomed = raw[chosen]
             if len(doomed):
                 deleted += delete_many(layout.batch, bytes_of(doomed))
     except BaseException as error:
