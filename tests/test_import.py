@@ -11,7 +11,7 @@ import pytest
 
 import pylbpf
 
-HEAVY = {"numpy", "ctypes", "_ctypes", "rich", "socket", "_socket", "asyncio", "multiprocessing", "subprocess",
+HEAVY = {"numpy", "re", "ctypes", "_ctypes", "rich", "socket", "_socket", "asyncio", "multiprocessing", "subprocess",
          "inspect", "logging", "typing", "dataclasses", "difflib", "pathlib", "threading", "tempfile", "cffi", "json"}
 PUBLIC = [name for name in pylbpf.__all__ if name != "__version__"]
 CLASSES = [getattr(pylbpf, name) for name in PUBLIC if isinstance(getattr(pylbpf, name), type)]
