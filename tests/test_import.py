@@ -11,7 +11,7 @@ import pytest
 
 import pylbpf
 
-HEAVY = {"numpy", "re", "ctypes", "_ctypes", "rich", "socket", "_socket", "asyncio", "multiprocessing", "subprocess",
+HEAVY = {"numpy", "ctypes", "_ctypes", "rich", "socket", "_socket", "asyncio", "multiprocessing", "subprocess",
          "inspect", "logging", "typing", "dataclasses", "difflib", "pathlib", "threading", "tempfile", "cffi", "json"}
 PUBLIC = [name for name in pylbpf.__all__ if name != "__version__"]
 CLASSES = [getattr(pylbpf, name) for name in PUBLIC if isinstance(getattr(pylbpf, name), type)]
@@ -30,6 +30,9 @@ def test_import_brings_in_no_heavy_module():
     assert "pylbpf.object" in found
     assert not found & (HEAVY - {"json"})
     assert "pylbpf.enums" not in found and "pylbpf.disasm" not in found
+    # What json, which tells the above, brings with it.
+    code = "import sys; before = 're' in sys.modules; import pylbpf; sys.exit(before < ('re' in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_work_brings_in_no_heavy_module_either(bpf_object):
