@@ -18,13 +18,12 @@ cimport cython
 from libc.errno cimport EOPNOTSUPP
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
-from posix.time cimport clock_gettime, timespec
 
 from .attach cimport attach_one
 from .autoattach cimport attach_functions, is_on_functions
 from .c cimport libbpf
 from .call cimport Call, clear, enter, keep_call, leave, note_missing
-from .detaching cimport detach
+from .detaching cimport PATIENCE, detach, now
 from .errors cimport finish_kept
 from .expedite cimport begin_expedite, end_expedite
 from .functions cimport free_functions, read_functions
@@ -51,20 +50,8 @@ cdef enum:
     THREADS = 8
     FEW = 4
 
-cdef extern from "<time.h>" nogil:
-    int CLOCK_MONOTONIC_COARSE
-
-cdef long long PATIENCE = 50000000      # nanoseconds without looking for signals
-
 
 # Without the GIL
-
-cdef long long now() noexcept nogil:
-    """To the next tick, some milliseconds: asked after each link, an exact time would cost more than all else."""
-    cdef timespec time
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &time)
-    return time.tv_sec * 1000000000LL + time.tv_nsec
-
 
 cdef bint went_wrong(const Attempt *attempt) noexcept nogil:
     return attempt.code < 0 or (attempt.said != NULL and attempt.said.error != NULL)

@@ -39,7 +39,7 @@ cdef enum:
 cdef extern from "<time.h>" nogil:
     int CLOCK_MONOTONIC_COARSE
 
-cdef long long PATIENCE = 50000000      # nanoseconds without looking for signals
+PATIENCE = 50000000
 
 
 cdef long long now() noexcept nogil:
