@@ -12,9 +12,6 @@ from . import log as _log  # noqa: F401  first: from here on libbpf is silent
 from .object import Object, open
 from .program import FuncInfo, LineInfo, Program
 from .insns import Insn, Insns
-from .definition import possible_cpus
-from .map import Map
-from .btf import Btf
 from .link import Link
 from .handlers import NativeHandler, ProgramHandler
 from .registry import (
@@ -53,7 +50,7 @@ _LATER = {
                      "UpdateFlags", "AttachFlags", "XdpFlags", "ProbeAttachMode", "IterOrder"), "enums"),
     "load_many": "batch", "LoadReport": "report", "LoadResult": "report", "trimmed_btf": "corebtf",
     "attach_many": "attachmany", "detach_many": "linkset", "LinkSet": "linkset", "expedited": "expedite",
-    "Descriptors": "descriptors", "MapView": "memory", "Queue": "maptypes", "BloomFilter": "maptypes",
+    "Descriptors": "descriptors", "Map": "map", "possible_cpus": "definition", "Btf": "btf", "MapView": "memory", "Queue": "maptypes", "BloomFilter": "maptypes",
     "Member": "btf", "Globals": "variables", "bit_field": "bitfields", "set_bit_field": "bitfields",
     "RingBuffer": "ringbuf", "Record": "record", "RecordError": "record", "RecordBatch": "recordbatch", "Lease": "lease",
     "NativeCallback": "delivery", "Consumer": "consumer", "RingStats": "ringstats", "RingState": "ringstats",

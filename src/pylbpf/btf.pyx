@@ -9,7 +9,7 @@ from posix.unistd cimport close
 
 from .c cimport bpf
 from .c cimport btf as c_btf
-from .c cimport uapi
+from .c cimport libbpf, uapi
 from .call cimport Call, enter
 from .errors cimport fail, finish
 from .handle cimport Handle
@@ -620,6 +620,12 @@ cdef int check_header(bytes data, str label) except -1:
     if type_at % 4 or type_at + type_size > text_at:
         raise ValueError(f"BTF of {label}: {type_size} bytes of types from byte {type_at} on, strings from {text_at} on")
     return 0
+
+
+def btf_of(Handle handle):
+    """The types of an object, or None."""
+    cdef c_btf.btf *btf = <c_btf.btf *>libbpf.bpf_object__btf(handle.live())
+    return None if btf == NULL else make_btf(handle, btf)
 
 
 cdef Btf make_btf(Handle handle, c_btf.btf *ptr):

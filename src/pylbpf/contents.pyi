@@ -1,7 +1,8 @@
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from .map import Map
 from .program import Program
+
+def unknown(kind: str, name: object, names: Iterable[str], owner: str) -> KeyError: ...
 
 class Programs(Mapping[str, Program]):
     def __init__(self, handle: object) -> None: ...
@@ -11,9 +12,3 @@ class Programs(Mapping[str, Program]):
     # Iterators, not views: nothing of 1000 programs is made before it is asked for.
     def values(self) -> Iterator[Program]: ...  # type: ignore[override]
     def items(self) -> Iterator[tuple[str, Program]]: ...  # type: ignore[override]
-
-class Maps(Mapping[str, Map]):
-    def __init__(self, handle: object) -> None: ...
-    def __getitem__(self, name: str) -> Map: ...
-    def __iter__(self) -> Iterator[str]: ...
-    def __len__(self) -> int: ...

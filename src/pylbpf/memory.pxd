@@ -21,5 +21,3 @@ cdef class MapView:
 
 cdef MapView map_memory(Definition map, Codec codec)
 cdef MapView view_initial(Definition map, Codec codec)
-# Raise if an arena wants addresses that are in use: libbpf would map it over what is there.
-cdef int check_arenas(Handle handle) except -1

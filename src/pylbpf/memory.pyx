@@ -20,13 +20,9 @@ libbpf.pylbpf_on_missing = note_missing
 
 cdef extern from "<sys/mman.h>" nogil:
     enum:
-        PROT_NONE
         PROT_READ
         PROT_WRITE
-        MAP_ANONYMOUS
         MAP_FIXED_NOREPLACE
-        MAP_NORESERVE
-        MAP_PRIVATE
         MAP_SHARED
 
     void *MAP_FAILED
@@ -232,24 +228,3 @@ cdef MapView view_initial(Definition map, Codec codec):
         view.stride = codec.size
         view.count = 1
     return view
-
-
-cdef int check_arenas(Handle handle) except -1:
-    cdef libbpf.bpf_map *map = libbpf.bpf_object__next_map(handle.ptr, NULL)
-    cdef size_t size
-    cdef void *wanted
-    cdef void *got
-    while map != NULL:
-        if <int>libbpf.bpf_map__type(map) == ARENA and libbpf.bpf_map__map_extra(map) and libbpf.bpf_map__autocreate(map):
-            wanted = <void *><size_t>libbpf.bpf_map__map_extra(map)
-            size = <size_t>libbpf.bpf_map__max_entries(map) * sysconf(_SC_PAGESIZE)
-            got = mmap(wanted, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0)
-            if got != MAP_FAILED:
-                munmap(got, size)
-            if got != wanted:
-                name = libbpf.bpf_map__name(map).decode("utf-8", "replace")
-                raise StateError(
-                    _errno.EEXIST, f"arena '{name}' is to be at {<size_t>wanted:#x}, {size} bytes, where this process has "
-                    "memory of its own; set its map_extra to another address, or 0", "load", str(handle))
-        map = libbpf.bpf_object__next_map(handle.ptr, map)
-    return 0

@@ -7,7 +7,8 @@ from _typeshed import StrOrBytesPath
 from typing_extensions import Buffer, Self
 
 from .btf import Btf
-from .contents import Maps, Programs
+from .contents import Programs
+from .maps import Maps
 from .delivery import NativeCallback
 from .descriptors import Descriptors
 from .enums import State

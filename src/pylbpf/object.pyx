@@ -8,8 +8,6 @@ from cpython.object cimport PyObject
 cimport cython
 
 from .attach cimport duplicate_fd
-from .btf cimport make_btf
-from .c cimport btf as c_btf
 from .c cimport libbpf
 from .call cimport Call, enter, leave, note_missing
 from .errors cimport finish, need
@@ -19,7 +17,7 @@ from .opening cimport Request, begin_load, conclude_load, load_object, open_job,
 from .paths cimport number_of
 from .workers cimport thread_count
 
-from .contents import Maps, Programs
+from .contents import Programs
 from .errors import StateError, VerifierError
 
 libbpf.pylbpf_on_missing = note_missing
@@ -78,6 +76,7 @@ cdef class Object:
     def maps(self):
         """A mapping of name to Map, in the order of the file; wrappers are made when asked for."""
         self.handle.live()
+        from .maps import Maps
         return Maps(self.handle)
 
     @property
@@ -90,8 +89,8 @@ cdef class Object:
     @property
     def btf(self):
         """The object's types as Btf, or None if it has none. Source: bpf_object__btf()."""
-        cdef c_btf.btf *btf = <c_btf.btf *>libbpf.bpf_object__btf(self.handle.live())
-        return None if btf == NULL else make_btf(self.handle, btf)
+        from .btf import btf_of
+        return btf_of(self.handle)
 
     @property
     def globals(self):

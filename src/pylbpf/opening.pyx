@@ -2,6 +2,7 @@
 
 Each has three parts: what needs Python before, the C part, and what needs Python afterwards.
 """
+import errno as _errno
 import os as _os
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -12,7 +13,7 @@ from libc.string cimport memcpy, memset, strcpy
 from posix.fcntl cimport O_CLOEXEC, O_NONBLOCK, O_RDONLY, open as open_fd
 from posix.signal cimport SIG_SETMASK, sigset_t
 from posix.stat cimport S_ISDIR, S_ISREG, fstat, struct_stat
-from posix.unistd cimport close as close_fd, read
+from posix.unistd cimport _SC_PAGESIZE, close as close_fd, read, sysconf
 
 from .c cimport libbpf
 from .call cimport Call, Verdict, clear, enter, leave, note_missing
@@ -20,19 +21,31 @@ from .elf cimport check_object
 from .errors cimport finish, need
 from .handle cimport CLOSED, FAILED, Handle, LOADED, OPEN, PREPARED
 from .overrides cimport enter_gate, leave_gate
-from .memory cimport check_arenas
 from .paths cimport name_bytes, path_bytes
 from .registry cimport begin_open, end_open
 from .workers cimport block_signals
 
-from .errors import error_class
+from .errors import StateError, error_class
 
 libbpf.pylbpf_on_missing = note_missing
 
 cdef extern from "<signal.h>" nogil:
     int pthread_sigmask(int how, const sigset_t *wanted, sigset_t *before)
 
+cdef extern from "<sys/mman.h>" nogil:
+    enum:
+        PROT_NONE
+        MAP_ANONYMOUS
+        MAP_FIXED_NOREPLACE
+        MAP_NORESERVE
+        MAP_PRIVATE
+
+    void *MAP_FAILED
+    void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
+    int munmap(void *address, size_t length)
+
 cdef enum:
+    ARENA = 33                  # enum bpf_map_type
     NOT_AN_OBJECT = 4001        # LIBBPF_ERRNO__FORMAT
 
 
@@ -202,6 +215,28 @@ cdef class Request:
 
 
 # Load
+
+cdef int check_arenas(Handle handle) except -1:
+    """Raise if an arena wants addresses that are in use: libbpf would map it over what is there."""
+    cdef libbpf.bpf_map *map = libbpf.bpf_object__next_map(handle.ptr, NULL)
+    cdef size_t size
+    cdef void *wanted
+    cdef void *got
+    while map != NULL:
+        if <int>libbpf.bpf_map__type(map) == ARENA and libbpf.bpf_map__map_extra(map) and libbpf.bpf_map__autocreate(map):
+            wanted = <void *><size_t>libbpf.bpf_map__map_extra(map)
+            size = <size_t>libbpf.bpf_map__max_entries(map) * sysconf(_SC_PAGESIZE)
+            got = mmap(wanted, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0)
+            if got != MAP_FAILED:
+                munmap(got, size)
+            if got != wanted:
+                name = libbpf.bpf_map__name(map).decode("utf-8", "replace")
+                raise StateError(
+                    _errno.EEXIST, f"arena '{name}' is to be at {<size_t>wanted:#x}, {size} bytes, where this process has "
+                    "memory of its own; set its map_extra to another address, or 0", "load", str(handle))
+        map = libbpf.bpf_object__next_map(handle.ptr, map)
+    return 0
+
 
 cdef int begin_load(Handle handle, str operation, bint preparing) except -1:
     handle.require(1 << OPEN if preparing else 1 << OPEN | 1 << PREPARED, operation)
