@@ -410,7 +410,8 @@ import os, resource, sys, pylbpf
 
 path = sys.argv[1]
 pylbpf.MapType, pylbpf.State, pylbpf.RingBuffer        # modules that are imported when asked for
-pylbpf.open(path).close()
+with pylbpf.open(path) as obj:
+    obj.maps
 with pylbpf.open(path) as obj:      # what is kept for good, like the kernel's features, is asked for now
     obj.load()
     obj.attach().close()
