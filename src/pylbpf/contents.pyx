@@ -1,4 +1,4 @@
-"""The programs of an object, by name."""
+"""What is in an object, by name: its programs; its maps have a room of their own, which is imported for them."""
 from _collections_abc import Mapping as _Mapping
 
 from .c cimport libbpf
@@ -6,50 +6,91 @@ from .handle cimport Handle
 from .program cimport make_program
 
 
-def unknown(kind, name, names, owner):
-    import difflib
-    close = difflib.get_close_matches(str(name), list(names), 3)
-    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-    return KeyError(f"no {kind} named {name!r} in {owner}{hint}")
+cdef class Kind:
+    """One kind of things in an object, which libbpf finds by name and goes through in the order of the file."""
+
+    cdef void *find(self, libbpf.bpf_object *object, const char *name) noexcept:
+        return NULL
+
+    cdef void *next(self, libbpf.bpf_object *object, void *item) noexcept:
+        return NULL
+
+    cdef const char *name(self, void *item) noexcept:
+        return b""
+
+    cdef object make(self, Handle handle, void *item):
+        return None
 
 
-class Programs(_Mapping):
-    """The programs of an object by name, in the order of the file. Each look-up makes a new, equal Program."""
+class Contents(_Mapping):
+    """Things of an object by name, in the order of the file. Each look-up makes a new, equal one."""
 
     def __init__(self, handle):
         self._handle = handle
 
     def __getitem__(self, name):
         cdef Handle handle = self._handle
+        cdef Kind kind = self._kind
         cdef libbpf.bpf_object *object = handle.live()
-        cdef bytes raw
-        cdef libbpf.bpf_program *program = NULL
+        cdef bytes raw = b""
+        cdef void *item = NULL
         if isinstance(name, str):
             try:
                 raw = (<str>name).encode("utf-8", "surrogateescape")
             except UnicodeEncodeError:
-                raw = b""
-            if raw and b"\0" not in raw:
-                program = libbpf.bpf_object__find_program_by_name(object, raw)
-        if program == NULL:
-            raise unknown("program", name, self, handle.name)
-        return make_program(handle, program)
+                pass
+        if raw and b"\0" not in raw:
+            item = kind.find(object, raw)
+        if item == NULL:
+            from difflib import get_close_matches
+            close = get_close_matches(str(name), list(self), 3)
+            hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+            raise KeyError(f"no {kind.noun} named {name!r} in {handle.name}{hint}")
+        return kind.make(handle, item)
 
     def __iter__(self):
         cdef Handle handle = self._handle
-        cdef libbpf.bpf_program *program = libbpf.bpf_object__next_program(handle.live(), NULL)
-        while program != NULL:
-            yield libbpf.bpf_program__name(program).decode("utf-8", "surrogateescape")
-            program = libbpf.bpf_object__next_program(handle.live(), program)
+        cdef Kind kind = self._kind
+        cdef void *item = kind.next(handle.live(), NULL)
+        while item != NULL:
+            yield kind.name(item).decode("utf-8", "surrogateescape")
+            item = kind.next(handle.live(), item)
 
     def __len__(self):
+        cdef Kind kind = self._kind
         cdef libbpf.bpf_object *object = (<Handle>self._handle).live()
-        cdef libbpf.bpf_program *program = libbpf.bpf_object__next_program(object, NULL)
         cdef Py_ssize_t count = 0
-        while program != NULL:
+        cdef void *item = kind.next(object, NULL)
+        while item != NULL:
             count += 1
-            program = libbpf.bpf_object__next_program(object, program)
+            item = kind.next(object, item)
         return count
+
+    def __repr__(self):
+        return f"<{type(self).__name__}: {', '.join(self) if (<Handle>self._handle).usable() else 'closed'}>"
+
+
+cdef class ProgramKind(Kind):
+    def __cinit__(self):
+        self.noun = "program"
+
+    cdef void *find(self, libbpf.bpf_object *object, const char *name) noexcept:
+        return libbpf.bpf_object__find_program_by_name(object, name)
+
+    cdef void *next(self, libbpf.bpf_object *object, void *item) noexcept:
+        return libbpf.bpf_object__next_program(object, <libbpf.bpf_program *>item)
+
+    cdef const char *name(self, void *item) noexcept:
+        return libbpf.bpf_program__name(<libbpf.bpf_program *>item)
+
+    cdef object make(self, Handle handle, void *item):
+        return make_program(handle, <libbpf.bpf_program *>item)
+
+
+class Programs(Contents):
+    """The programs of an object by name, in the order of the file. Each look-up makes a new, equal Program."""
+
+    _kind = ProgramKind()
 
     def values(self):
         """Iterate over the programs, without looking each up by name."""
@@ -63,6 +104,3 @@ class Programs(_Mapping):
         """Iterate over (name, program)."""
         for program in self.values():
             yield program.name, program
-
-    def __repr__(self):
-        return f"<Programs: {', '.join(self) if (<Handle>self._handle).usable() else 'closed'}>"
