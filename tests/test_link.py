@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import struct
+import threading
 import time
 
 import pytest
@@ -321,3 +322,43 @@ def test_object_close_destroys_links_made_by_hand(bpf_object):
             break
         time.sleep(0.01)
     assert not numbers & kernel.link_ids()
+
+
+# ---------------------------------------------------------------- races
+
+
+def test_update_while_others_close(bpf_object, veth):
+    """Whoever comes first: an error that says what is closed, or the new program attached; nothing else."""
+    for late in range(6):
+        with pylbpf.open(bpf_object("xdp")) as mine, pylbpf.open(bpf_object("xdp")) as other:
+            for each in mine, other:
+                each.programs["pass_frags"].autoload = False
+                each.load()
+            link = mine.programs["pass"].attach_xdp(veth.name)
+            closing = threading.Thread(target=link.close if late % 2 else other.close)
+            closing.start()
+            if late > 3:
+                closing.join()
+            with contextlib.suppress(ValueError):
+                link.update(other.programs["pass"])
+            closing.join()
+            assert late % 2 == 0 or link.closed
+            if not link.closed and not other.closed:
+                assert link.info().prog_id == link.program.info().id
+
+
+def test_a_link_that_an_attach_returns_twice_is_one(bpf_object):
+    class Twice(pylbpf.ProgramHandler):
+        section = "raw_tp+"
+        program_type = pylbpf.ProgramType.RAW_TRACEPOINT
+
+        def attach(self, program):
+            link = program.attach_raw_tracepoint("task_rename")
+            return [link, link]
+
+    with pylbpf.open(bpf_object("rings"), handlers=[Twice()]) as obj:
+        obj.load()
+        link = obj.programs["send"].attach()
+        assert isinstance(link, pylbpf.Link)
+        links = obj.attach()
+        assert len(links) == len(set(links))

@@ -1,7 +1,6 @@
 """Attaching to functions, of the kernel and of programs: probes, alone and many by one link, and USDT."""
 import os as _os
 
-from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.object cimport PyObject
 from libc.errno cimport errno
 from libc.string cimport memset
@@ -13,23 +12,13 @@ from .call cimport Call, enter, note_missing
 from .errors cimport need
 from .link cimport HIDDEN_EVENT
 from .paths cimport name_bytes, number_of, path_bytes
-from .targets cimport array_of, names_of, pointers_to
+from .targets cimport Functions, functions_of, memory_of
 
 libbpf.pylbpf_on_missing = note_missing
 
 
 cdef str words(object path):
     return _os.fsdecode(path)
-
-
-cdef int same_count(Py_ssize_t *count, object values, str what) except -1:
-    """All lists of one call have the same length."""
-    if values is None:
-        return 0
-    if count[0] >= 0 and count[0] != len(values):
-        raise ValueError(f"{what} has {len(values)} elements, the others have {count[0]}")
-    count[0] = len(values)
-    return 0
 
 
 cdef class Probing(Attachable):
@@ -84,30 +73,12 @@ cdef class Probing(Attachable):
         function must match, no more. The program must be loaded for it: section kprobe.multi. Minimum kernel 5.18.
         Source: bpf_program__attach_kprobe_multi_opts().
         """
-        cdef bytes raw = None if pattern is None else name_bytes(pattern, "pattern")
-        cdef list names = names_of(syms, "syms")
-        cdef bytes c_names = None if names is None else pointers_to(names)
-        cdef bytes c_addrs = array_of(addrs, "L", "addrs")
-        cdef bytes c_cookies
-        cdef const char *c_pattern = NULL
+        cdef Functions many = functions_of(pattern, syms, addrs, "L", "addrs", None, cookies)
+        cdef const char *c_pattern = <const char *>memory_of(many.raw)
         cdef libbpf.bpf_kprobe_multi_opts opts
         cdef libbpf.bpf_link *link
         cdef Call call
-        cdef Py_ssize_t count = -1
         cdef int code = 0
-        if (raw is not None) + (names is not None) + (c_addrs is not None) != 1:
-            raise ValueError("give a pattern, or syms, or addrs")
-        if raw is not None and cookies is not None:
-            raise ValueError("cookies go with syms or addrs, not with a pattern")
-        if cookies is not None:
-            cookies = list(cookies)
-        same_count(&count, names, "syms")
-        if c_addrs is not None:
-            count = len(c_addrs) // sizeof(unsigned long)
-        same_count(&count, cookies, "cookies")
-        if count == 0:
-            raise ValueError("no function to attach to")
-        c_cookies = array_of(cookies, "Q", "cookies")
         if session:
             need(1, 5, "session")
         if unique_match:
@@ -115,24 +86,19 @@ cdef class Probing(Attachable):
         cdef bint locked = self.begin("attach kprobe.multi")
         memset(&opts, 0, sizeof(opts))
         opts.sz = sizeof(opts)
+        opts.syms = <const char **>memory_of(many.syms)
+        opts.addrs = <const unsigned long *>memory_of(many.numbers)
+        opts.cookies = <const __u64 *>memory_of(many.cookies)
+        opts.cnt = many.count
         opts.retprobe = retprobe
         opts.session = session
         opts.unique_match = unique_match
-        opts.cnt = count if count > 0 else 0
-        if raw is not None:
-            c_pattern = raw
-        if c_names is not None:
-            opts.syms = <const char **>PyBytes_AS_STRING(c_names)
-        if c_addrs is not None:
-            opts.addrs = <const unsigned long *>PyBytes_AS_STRING(c_addrs)
-        if c_cookies is not None:
-            opts.cookies = <const __u64 *>PyBytes_AS_STRING(c_cookies)
         enter(&call, <PyObject *>self.handle)
         with nogil:
             link = libbpf.bpf_program__attach_kprobe_multi_opts(self.ptr, c_pattern, &opts)
             if link == NULL:
                 code = -errno
-        return self.end(&call, link, code, locked, f"kprobe.multi {pattern if count < 0 else f'{count} functions'}")
+        return self.end(&call, link, code, locked, f"kprobe.multi {many.words}")
 
     def attach_ksyscall(self, syscall, *, bint retprobe=False, unsigned long long cookie=0):
         """Attach to a system call ("nanosleep"), whatever the kernel's function for it is named.
@@ -204,56 +170,30 @@ cdef class Probing(Attachable):
         """
         cdef bytes raw_path = path_bytes(path)
         cdef const char *c_path = raw_path
-        cdef bytes raw = None if pattern is None else name_bytes(pattern, "pattern")
-        cdef const char *c_pattern = NULL
-        cdef list names = names_of(syms, "syms")
-        cdef bytes c_names = None if names is None else pointers_to(names)
-        cdef bytes c_offsets, c_counters, c_cookies
+        cdef Functions many = functions_of(pattern, syms, offsets, "L", "offsets", ref_ctr_offsets, cookies)
+        cdef const char *c_pattern = <const char *>memory_of(many.raw)
         cdef libbpf.bpf_uprobe_multi_opts opts
         cdef libbpf.bpf_link *link
         cdef Call call
-        cdef Py_ssize_t count = -1
         cdef int code = 0
-        offsets, ref_ctr_offsets, cookies = (
-            None if each is None else list(each) for each in (offsets, ref_ctr_offsets, cookies))
-        if (raw is not None) + (names is not None) + (offsets is not None) != 1:
-            raise ValueError("give a pattern, or syms, or offsets")
-        if raw is not None and (cookies is not None or ref_ctr_offsets is not None):
-            raise ValueError("cookies and ref_ctr_offsets go with syms or offsets, not with a pattern")
-        same_count(&count, names, "syms")
-        same_count(&count, offsets, "offsets")
-        same_count(&count, ref_ctr_offsets, "ref_ctr_offsets")
-        same_count(&count, cookies, "cookies")
-        if count == 0:
-            raise ValueError("no function to attach to")
-        c_offsets = array_of(offsets, "L", "offsets")
-        c_counters = array_of(ref_ctr_offsets, "L", "ref_ctr_offsets")
-        c_cookies = array_of(cookies, "Q", "cookies")
         if session:
             need(1, 6, "session")
         cdef bint locked = self.begin("attach uprobe.multi")
         memset(&opts, 0, sizeof(opts))
         opts.sz = sizeof(opts)
+        opts.syms = <const char **>memory_of(many.syms)
+        opts.offsets = <const unsigned long *>memory_of(many.numbers)
+        opts.ref_ctr_offsets = <const unsigned long *>memory_of(many.counters)
+        opts.cookies = <const __u64 *>memory_of(many.cookies)
+        opts.cnt = many.count
         opts.retprobe = retprobe
         opts.session = session
-        opts.cnt = count if count > 0 else 0
-        if raw is not None:
-            c_pattern = raw
-        if c_names is not None:
-            opts.syms = <const char **>PyBytes_AS_STRING(c_names)
-        if c_offsets is not None:
-            opts.offsets = <const unsigned long *>PyBytes_AS_STRING(c_offsets)
-        if c_counters is not None:
-            opts.ref_ctr_offsets = <const unsigned long *>PyBytes_AS_STRING(c_counters)
-        if c_cookies is not None:
-            opts.cookies = <const __u64 *>PyBytes_AS_STRING(c_cookies)
         enter(&call, <PyObject *>self.handle)
         with nogil:
             link = libbpf.bpf_program__attach_uprobe_multi(self.ptr, pid, c_path, c_pattern, &opts)
             if link == NULL:
                 code = -errno
-        return self.end(&call, link, code, locked,
-                        f"uprobe.multi {words(path)}:{pattern if count < 0 else f'{count} functions'}")
+        return self.end(&call, link, code, locked, f"uprobe.multi {words(path)}:{many.words}")
 
     def attach_usdt(self, path, provider, name, *, int pid=-1, unsigned long long cookie=0):
         """Attach to a USDT probe of a binary or shared library, at all places where it stands.

@@ -1,5 +1,4 @@
 """Attaching to events and to what BTF names: tracepoints, perf events, functions by trampoline, LSM, iterators."""
-from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.object cimport PyObject
 from libc.errno cimport errno
 from libc.string cimport memset
@@ -12,7 +11,7 @@ from .c cimport libbpf, uapi
 from .call cimport Call, enter, note_missing
 from .errors cimport need
 from .paths cimport name_bytes, number_of
-from .targets cimport Target, array_of, descriptor_of, open_target
+from .targets cimport Functions, Target, descriptor_of, functions_of, memory_of, open_target
 from .tracepoint cimport attach_tracepoint
 
 libbpf.pylbpf_on_missing = note_missing
@@ -129,34 +128,24 @@ cdef class Tracing(Probing):
         ``cookies`` has one number for each id. The program must be loaded for it: section fentry.multi and its kin.
         Needs libbpf 1.8. Source: bpf_program__attach_tracing_multi().
         """
-        cdef bytes raw = None if pattern is None else name_bytes(pattern, "pattern")
-        cdef const char *c_pattern = NULL
-        cdef bytes c_ids = array_of(ids, "I", "ids")
-        cdef bytes c_cookies = array_of(cookies, "Q", "cookies")
+        cdef Functions many = functions_of(pattern, None, ids, "I", "ids", None, cookies)
+        cdef const char *c_pattern = <const char *>memory_of(many.raw)
         cdef libbpf.bpf_tracing_multi_opts opts
         cdef libbpf.bpf_link *link
         cdef Call call
         cdef int code = 0
-        if (raw is None) == (c_ids is None):
-            raise ValueError("give a pattern or ids")
-        if c_cookies is not None and (c_ids is None or len(c_cookies) != 2 * len(c_ids)):
-            raise ValueError("cookies must be as many as ids")
         cdef bint locked = self.begin("attach tracing multi")
         memset(&opts, 0, sizeof(opts))
         opts.sz = sizeof(opts)
-        if raw is not None:
-            c_pattern = raw
-        else:
-            opts.ids = <const uapi.__u32 *>PyBytes_AS_STRING(c_ids)
-            opts.cnt = len(c_ids) // sizeof(uapi.__u32)
-        if c_cookies is not None:
-            opts.cookies = <const uapi.__u64 *>PyBytes_AS_STRING(c_cookies)
+        opts.ids = <const uapi.__u32 *>memory_of(many.numbers)
+        opts.cookies = <const uapi.__u64 *>memory_of(many.cookies)
+        opts.cnt = many.count
         enter(&call, <PyObject *>self.handle)
         with nogil:
             link = libbpf.bpf_program__attach_tracing_multi(self.ptr, c_pattern, &opts)
             if link == NULL:
                 code = -errno
-        return self.end(&call, link, code, locked, f"tracing multi {'ids' if pattern is None else pattern}")
+        return self.end(&call, link, code, locked, f"tracing multi {many.words}")
 
     def attach_freplace(self, target, function):
         """Replace a function of another loaded program: ``target`` is a Program or a descriptor, needed during the call.

@@ -82,6 +82,14 @@ cdef class AtWork(Hooking):
                 code = -errno
         finish(&call, code, f"bind {map} to", self)
 
+    def assoc_struct_ops(self, map):
+        """Have the kernel functions that this program calls work on a struct_ops Map, which it did not learn from attaching.
+
+        Minimum kernel 7.0, libbpf 1.7. Source: bpf_program__assoc_struct_ops(), bpf_prog_assoc_struct_ops().
+        """
+        from .structops import assoc_struct_ops
+        assoc_struct_ops(self, map)
+
     def read_stream(self, stream, *, size=65536):
         """What the program has written to its stream 1 (standard output) or 2 (errors), bytes of up to ``size``.
 

@@ -10,6 +10,7 @@ from posix.unistd cimport close as close_fd
 
 from .c cimport bpf, uapi
 from .errors cimport fail
+from .listing cimport text_of_link
 
 from .errors import BpfError
 
@@ -339,9 +340,7 @@ cdef BtfInfo btf_info(int fd):
     return info
 
 
-# Of struct bpf_link_info, by kind: where the pointer to a text is, and its length.
-cdef dict TEXTS = {1: (16, 24), 4: (16, 24), 12: (16, 48)}
-# And where pointers to arrays are, the number of their elements, and how long those are.
+# Of struct bpf_link_info, by kind: where pointers to arrays are, the number of their elements, and how long those are.
 cdef dict ARRAYS = {8: ((16, 40), 24), 12: ((24, 32, 40), 52)}
 
 
@@ -352,26 +351,24 @@ def read_link(int fd):
     cdef char text[NAME]
     cdef unsigned int length = sizeof(words)
     cdef unsigned int type, count
-    cdef int again
+    cdef int again, pointer, size
+    cdef bint named
     cdef bytes array
     cdef list arrays = []
     ask(fd, raw, sizeof(words), "link")
     text[0] = 0
     type = (<unsigned int *>raw)[0]
-    place = TEXTS.get(type)
-    if type == 7 and (<unsigned int *>&raw[16])[0] in (1, 2, 3, 4, 5):
-        place = 24, 32      # a perf event with a name: of a function, a file, a tracepoint
+    named = text_of_link(raw, &pointer, &size)
     pointers, counter = ARRAYS.get(type, ((), 0))
     for again in range(8):
         count = (<unsigned int *>&raw[<int>counter])[0] if pointers else 0
-        if place is None and not count:
+        if not named and not count:
             break
         memset(raw, 0, sizeof(words))
         arrays = []
-        if place is not None:
-            where, size = place
-            (<unsigned long long *>&raw[<int>where])[0] = <size_t>text
-            (<unsigned int *>&raw[<int>size])[0] = sizeof(text)
+        if named:
+            (<unsigned long long *>&raw[pointer])[0] = <size_t>text
+            (<unsigned int *>&raw[size])[0] = sizeof(text)
         if pointers:
             (<unsigned int *>&raw[<int>counter])[0] = count
             for where in pointers if count else ():
@@ -385,7 +382,7 @@ def read_link(int fd):
                 continue
             if errno == _errno.EINVAL and again == 0 and type == 7:
                 ask(fd, raw, sizeof(words), "link")       # a kernel that does not tell names
-                place = None
+                named = False
                 continue
             fail(errno, "read info of", f"link (descriptor {fd})")
         break

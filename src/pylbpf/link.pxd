@@ -19,7 +19,10 @@ cdef enum:
 
 cdef class Linked:
     # What links are about: a program.
-    cdef Handle handle
+    cdef Handle handle              # of its object, or None
+
+    # See that it is loaded, and stays so until its handle's lock is released if this is true.
+    cdef bint begin(self, str operation) except -1
 
 
 cdef class Link:
@@ -37,9 +40,10 @@ cdef class Link:
 
     cdef libbpf.bpf_link *live(self) except NULL
     cdef int number(self) noexcept
-    cdef int belong_to(self, Linked subject) except -1
+    cdef int belong_to(self, object subject, Handle handle) except -1
     cdef int wait_idle(self, str operation) except -1
     cdef int done(self, Call *call, int code, str operation, object subject) except -1
+    cdef int put(self, str operation, int new, int old, unsigned int flags, tuple types) except -1
     cdef int release(self, str operation) except -1
 
 

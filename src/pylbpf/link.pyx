@@ -23,7 +23,7 @@ cdef enum:
     BPF_F_REPLACE = 1 << 2
 
 # Of enum bpf_link_type, those that the kernel can put another program into: cgroup, iter, netns, xdp, tcx, netkit, sockmap.
-cdef frozenset UPDATED = frozenset((3, 4, 5, 6, 11, 13, 14))
+cdef tuple UPDATED = (3, 4, 5, 6, 11, 13, 14)
 
 cdef extern from "<fcntl.h>" nogil:
     int fcntl(int fd, int command, ...)
@@ -35,6 +35,9 @@ cdef extern from "Python.h":
 
 cdef class Linked:
     """What links are about."""
+
+    cdef bint begin(self, str operation) except -1:
+        raise NotImplementedError
 
 
 @cython.final
@@ -74,7 +77,7 @@ cdef class Link:
         """The link in words: what is attached, and to what."""
         if self.subject is None:
             return self.hook
-        if self.handle.usable():
+        if self.handle is None or self.handle.usable():
             return f"{self.subject} on {self.hook}"
         return f"a program of {self.handle.name} on {self.hook}"
 
@@ -103,12 +106,12 @@ cdef class Link:
         """The descriptor of a live link; 0 for USDT."""
         return (<Bare *>self.ptr).fd if self.kind == BARE_LINK else libbpf.bpf_link__fd(self.ptr)
 
-    cdef int belong_to(self, Linked subject) except -1:
-        """It is about another program from now on, and dies with that one's object."""
+    cdef int belong_to(self, object subject, Handle handle) except -1:
+        """It is about another program or map from now on, and dies with that one's object."""
         leave_place(&self.place)
         self.subject = subject
-        self.handle = subject.handle
-        if self.ptr != NULL:
+        self.handle = handle
+        if self.ptr != NULL and handle is not None:
             self.place.link = <PyObject *>self
             take_place(&self.place, &self.handle.links)
         return 0
@@ -270,36 +273,62 @@ cdef class Link:
         object. NotSupported for kinds that cannot: only cgroup, xdp, netns, tcx, netkit, iter and sockmap can.
         Minimum kernel 5.7. Source: bpf_link_update().
         """
+        cdef Linked subject
+        cdef unsigned int bits = number_of(flags, "flags")
+        cdef int old = -1
+        cdef bint locked
+        if not isinstance(program, Linked):
+            raise TypeError(f"a link is updated with a Program, not {program!r}")
+        subject = program
+        if old_program is not None:
+            old = number_of(old_program.fileno() if hasattr(old_program, "fileno") else old_program, "old_program")
+        self.fd
+        locked = subject.begin("update")        # or another thread could close it meanwhile
+        try:
+            self.put("update", program.fileno(), old, bits, UPDATED)
+            self.belong_to(program, subject.handle)
+        finally:
+            if locked:
+                subject.handle.release()
+
+    def update_map(self, map, *, old_map=None, flags=0):
+        """Put another struct_ops Map in the place of the one that is attached; no moment is without one.
+
+        Both must be of the same kind, declared in section ".struct_ops.link", and loaded; the link now keeps the new
+        map's object. With ``old_map`` (a Map or its descriptor) only if that is the one in use now, else BpfError (EPERM).
+        A link from a pin, a number or a descriptor, and ``old_map``, take maps only that have been attached before, for
+        nobody else puts their functions into the kernel. NotSupported for kinds other than struct_ops.
+        Minimum kernel 6.4, libbpf 1.3. Source: bpf_link__update_map(), bpf_link_update().
+        """
+        from .structops import update_map
+        update_map(self, map, old_map, number_of(flags, "flags"))
+
+    cdef int put(self, str operation, int new, int old, unsigned int flags, tuple types) except -1:
+        """bpf_link_update() by descriptors of programs or maps, which are one to it; ``old`` is -1 for whatever is there."""
         cdef bpf.bpf_link_update_opts opts
         cdef Call call
         cdef unsigned int type = 0
         cdef unsigned int id = 0
-        cdef int code, new, link
-        if not isinstance(program, Linked) or (<Linked>program).handle is None:
-            raise TypeError(f"a link is updated with a Program, not {program!r}")
+        cdef int code, link
         memset(&opts, 0, sizeof(opts))
         opts.sz = sizeof(opts)
-        opts.flags = number_of(flags, "flags")
-        if old_program is not None:
-            opts.old_prog_fd = number_of(old_program.fileno() if hasattr(old_program, "fileno") else old_program,
-                                         "old_program")
+        opts.flags = flags
+        if old >= 0:
+            opts.old_prog_fd = old
             opts.flags |= BPF_F_REPLACE
-        new = program.fileno()
-        self.fd
-        self.wait_idle("update")
+        self.wait_idle(operation)
         self.live()
         link = self.number()
-        if not identify(link, &type, &id) or type not in UPDATED:
+        if not identify(link, &type, &id) or type not in types:
             from .enums import LinkType
             raise NotSupported(_errno.EOPNOTSUPP, "such a link cannot be updated: close it, and attach again"
-                               if not id else f"links of kind {LinkType(type).name} cannot be updated: close and attach again",
-                               "update", self.name)
+                               if not id else f"links of kind {LinkType(type).name} cannot be updated so: close and attach again",
+                               operation, self.name)
         self.worker = PyThread_get_thread_ident()
         enter(&call, NULL)
         with nogil:
             code = bpf.bpf_link_update(link, new, &opts)
-        self.done(&call, code, "update", self)
-        self.belong_to(program)
+        return self.done(&call, code, operation, self)
 
     @property
     def pin_path(self):

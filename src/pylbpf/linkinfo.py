@@ -230,7 +230,11 @@ KINDS: dict[LinkType, Callable[[Common, bytes, str, list[bytes]], LinkInfo]] = {
 
 def link_info(fd: int) -> LinkInfo:
     """Ask about an open descriptor."""
-    raw, text, arrays = read_link(fd)
+    return make_link_info(*read_link(fd))
+
+
+def make_link_info(raw: bytes, text: str, arrays: list[bytes]) -> LinkInfo:
+    """Of struct bpf_link_info, the text and the arrays that its pointers led to."""
     type, id, prog_id = unpack_from("=III", raw)
     common = LinkType(type), id, prog_id
     kind = KINDS.get(common[0])

@@ -295,7 +295,12 @@ cdef class Object:
             raise
         finally:
             handle.release()
-        self.close()
+        try:
+            self.close()
+        except BaseException:
+            # Descriptors that nobody has got would be closed only when this error is forgotten.
+            kept.close()
+            raise
         return kept
 
     cdef int check_idle(self, str operation) except -1:

@@ -3,14 +3,13 @@ from collections import namedtuple as _namedtuple
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport ENOENT, ENOSPC, errno
-from libc.stdlib cimport free, realloc
-from libc.string cimport memset
-from posix.unistd cimport close as close_fd
+from libc.string cimport memcpy, memset
 
 from .attach_hook cimport hook_target
 from .c cimport bpf, libbpf, uapi
 from .errors cimport fail
-from .info cimport ProgramInfo, info_by_id
+from .info cimport BtfInfo, MapInfo, ProgramInfo, info_by_id
+from .listing cimport Item, Kind, LINKS, Listing, MAPS, NO_TEXT, PROGRAMS, TYPES, free_listing, list_all
 from .paths cimport number_of
 from .targets cimport Target
 
@@ -25,22 +24,46 @@ cdef enum:
     NETKIT_PEER = 55
 
 
-cdef int following(str kind, unsigned int after, unsigned int *next) noexcept:
-    if kind == "link":
-        return bpf.bpf_link_get_next_id(after, next)
-    return bpf.bpf_btf_get_next_id(after, next)
-
-
-cdef list one_by_one(str kind):
-    cdef unsigned int id = 0
-    cdef list found = []
-    while following(kind, id, &id) == 0:
-        info = info_by_id(kind, id)
-        if info is not None:        # else it went away between the two calls
-            found.append(info)
-    if errno != ENOENT:
-        fail(errno, "list", f"{kind}s of the system")
-    return found
+cdef list all_of(Kind kind, str words, object make):
+    """All things of a kind, each as what `make` makes of its bytes and its text."""
+    cdef Listing found
+    cdef Item *item
+    cdef ProgramInfo program
+    cdef MapInfo map
+    cdef BtfInfo types
+    cdef list infos = []
+    cdef size_t at
+    cdef int code
+    try:
+        with nogil:
+            code = list_all(kind, &found)
+        if code < 0:
+            fail(-code, "list", f"{words} of the system")
+        for at in range(found.count):
+            item = &found.items[at]
+            if kind == PROGRAMS:
+                program = ProgramInfo.__new__(ProgramInfo)
+                memcpy(&program.raw, item.raw, min(sizeof(program.raw), sizeof(item.raw)))
+                infos.append(program)
+            elif kind == MAPS:
+                map = MapInfo.__new__(MapInfo)
+                memcpy(&map.raw, item.raw, min(sizeof(map.raw), sizeof(item.raw)))
+                infos.append(map)
+            elif kind == TYPES:
+                types = BtfInfo.__new__(BtfInfo)
+                memcpy(&types.raw, item.raw, min(sizeof(types.raw), sizeof(item.raw)))
+                types.name = (found.texts + item.text).decode("utf-8", "surrogateescape")
+                infos.append(types)
+            elif item.late:
+                info = info_by_id("link", (<unsigned int *>item.raw)[1])
+                if info is not None:        # else it went away meanwhile
+                    infos.append(info)
+            else:
+                infos.append(make((<char *>item.raw)[:sizeof(item.raw)], "" if item.text == NO_TEXT else
+                                  (found.texts + item.text).decode("utf-8", "surrogateescape"), []))
+    finally:
+        free_listing(&found)
+    return infos
 
 
 def programs():
@@ -49,53 +72,7 @@ def programs():
     What goes away meanwhile is left out. Raises PermissionError without CAP_SYS_ADMIN. Minimum kernel 4.13.
     Source: bpf_prog_get_next_id(), bpf_obj_get_info_by_fd().
     """
-    cdef uapi.bpf_prog_info *raws = NULL
-    cdef uapi.bpf_prog_info *grown
-    cdef size_t count = 0
-    cdef size_t capacity = 0
-    cdef size_t at
-    cdef unsigned int id = 0
-    cdef unsigned int length
-    cdef int fd, code
-    cdef int failed = 0
-    cdef ProgramInfo info
-    cdef list found = []
-    try:
-        with nogil:
-            while bpf.bpf_prog_get_next_id(id, &id) == 0:
-                fd = bpf.bpf_prog_get_fd_by_id(id)
-                if fd < 0:
-                    if errno == ENOENT:
-                        continue
-                    failed = errno
-                    break
-                if count == capacity:
-                    capacity = 2 * capacity + 64
-                    grown = <uapi.bpf_prog_info *>realloc(raws, capacity * sizeof(raws[0]))
-                    if grown == NULL:
-                        close_fd(fd)
-                        failed = 12
-                        break
-                    raws = grown
-                memset(&raws[count], 0, sizeof(raws[0]))
-                length = sizeof(raws[0])
-                code = bpf.bpf_obj_get_info_by_fd(fd, &raws[count], &length)
-                failed = errno if code < 0 else 0
-                close_fd(fd)
-                if code < 0:
-                    break
-                count += 1
-            else:
-                failed = 0 if errno == ENOENT else errno
-        if failed:
-            fail(failed, "list", "programs of the system")
-        for at in range(count):
-            info = ProgramInfo.__new__(ProgramInfo)
-            info.raw = raws[at]
-            found.append(info)
-    finally:
-        free(raws)
-    return found
+    return all_of(PROGRAMS, "programs", None)
 
 
 def maps():
@@ -103,15 +80,7 @@ def maps():
 
     Source: bpf_map_get_next_id(), bpf_obj_get_info_by_fd().
     """
-    cdef unsigned int id = 0
-    cdef list found = []
-    while bpf.bpf_map_get_next_id(id, &id) == 0:
-        info = info_by_id("map", id)
-        if info is not None:
-            found.append(info)
-    if errno != ENOENT:
-        fail(errno, "list", "maps of the system")
-    return found
+    return all_of(MAPS, "maps", None)
 
 
 def links():
@@ -119,7 +88,8 @@ def links():
 
     Source: bpf_link_get_next_id(), bpf_link_get_info_by_fd().
     """
-    return one_by_one("link")
+    from .linkinfo import make_link_info
+    return all_of(LINKS, "links", make_link_info)
 
 
 def btfs():
@@ -127,7 +97,7 @@ def btfs():
 
     Source: bpf_btf_get_next_id(), bpf_btf_get_info_by_fd().
     """
-    return one_by_one("btf")
+    return all_of(TYPES, "types", None)
 
 
 cdef object one(str kind, object id):

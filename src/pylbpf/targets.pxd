@@ -27,5 +27,21 @@ cdef bint set_anchor(Anchor *anchor, unsigned int flags, object relative_fd, obj
 cdef bytes array_of(object numbers, str letter, str what)
 cdef bytes pointers_to(list raws)
 cdef list names_of(object names, str what)
+
+
+cdef class Functions:
+    # Those of a link to many: a pattern, or names, or numbers (addresses, offsets, ids), and what goes with each.
+    cdef bytes raw
+    cdef list names
+    cdef bytes syms, numbers, counters, cookies     # arrays of C
+    cdef size_t count                               # 0: by pattern
+    cdef str words
+
+# `letter` is the format of a number, `what` the name of their option.
+cdef Functions functions_of(object pattern, object syms, object numbers, str letter, str what, object ref_ctr_offsets,
+                            object cookies)
+# The memory of bytes; NULL for None.
+cdef const void *memory_of(bytes array) noexcept
+
 # A number of 64 bits.
 cdef unsigned long long long_of(object value, str what) except? 0xffffffffffffffff

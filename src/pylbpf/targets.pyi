@@ -1,1 +1,4 @@
 # Only for other rooms, by cimport.
+
+@final
+class Functions: ...

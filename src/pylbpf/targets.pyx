@@ -110,3 +110,42 @@ cdef list names_of(object names, str what):
     if isinstance(names, (str, bytes)):
         raise TypeError(f"{what} must be a list of names, not {type(names).__name__}")
     return [name_bytes(name, what) for name in names]
+
+
+@cython.final
+cdef class Functions:
+    """Which functions one link is for."""
+
+    def __init__(self):
+        raise TypeError("made by the calls that need it")
+
+
+cdef Functions functions_of(object pattern, object syms, object numbers, str letter, str what, object ref_ctr_offsets,
+                            object cookies):
+    cdef Functions made = Functions.__new__(Functions)
+    cdef dict lists = {name: None if each is None else list(each) for name, each in (
+        (what, numbers), ("ref_ctr_offsets", ref_ctr_offsets), ("cookies", cookies))}
+    made.raw = None if pattern is None else name_bytes(pattern, "pattern")
+    made.names = names_of(syms, "syms")
+    if (made.raw is not None) + (made.names is not None) + (lists[what] is not None) != 1:
+        raise ValueError(f"give a pattern, or syms, or {what}" if letter == "L" else f"give a pattern or {what}")
+    made.words = pattern
+    if made.raw is None:
+        made.count = len(lists[what] if made.names is None else made.names)
+        made.words = f"{made.count} functions"
+        if made.count == 0:
+            raise ValueError("no function to attach to")
+    for name, each in lists.items():
+        if each is not None and made.raw is not None:
+            raise ValueError(f"{name} go with syms or {what}, not with a pattern")
+        if each is not None and <size_t>len(each) != made.count:
+            raise ValueError(f"{name} has {len(each)} elements, the others have {made.count}")
+    made.syms = None if made.names is None else pointers_to(made.names)
+    made.numbers = array_of(lists[what], letter, what)
+    made.counters = array_of(lists["ref_ctr_offsets"], "L", "ref_ctr_offsets")
+    made.cookies = array_of(lists["cookies"], "Q", "cookies")
+    return made
+
+
+cdef const void *memory_of(bytes array) noexcept:
+    return NULL if array is None else PyBytes_AS_STRING(array)

@@ -2,7 +2,7 @@
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport EINTR, ENOSPC, errno
+from libc.errno cimport ENOSPC, errno
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
@@ -18,6 +18,7 @@ cdef enum:
     # enum bpf_prog_type
     RAW_TRACEPOINT = 17
     TRACING = 26
+    STRUCT_OPS = 27
     SYSCALL = 31
     # What a program may add to its data: more than any headroom and tail of one page.
     GROWTH = 4096
@@ -56,7 +57,8 @@ cdef object test_run(object program, int type, object data, object ctx, object r
     cdef int code, fd
     cdef bint has_data = False
     cdef bint has_ctx = False
-    cdef bint quiet = type in (RAW_TRACEPOINT, TRACING, SYSCALL)    # no data, no repeating, no output but SYSCALL's ctx
+    # No data, no repeating, no output but SYSCALL's ctx.
+    cdef bint quiet = type in (RAW_TRACEPOINT, TRACING, STRUCT_OPS, SYSCALL)
     cdef TestRun result
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
@@ -92,6 +94,8 @@ cdef object test_run(object program, int type, object data, object ctx, object r
                 data_room = number_of(data_size_out, "data_size_out")
                 if data_room > 1 << 30:
                     raise ValueError(f"data_size_out of {data_room} bytes is too much")
+                if type == TRACING or type == STRUCT_OPS:
+                    data_room = 0       # which the kernel neither fills nor refuses
             elif has_data and not quiet:
                 data_room = data_in.len + GROWTH
             if has_ctx and (not quiet or type == SYSCALL):
@@ -100,9 +104,10 @@ cdef object test_run(object program, int type, object data, object ctx, object r
             out = <char *>malloc(data_room + ctx_room)
             if out == NULL:
                 raise MemoryError()
+        if ctx_room:
+            memcpy(out, ctx_in.buf, ctx_room)       # for types that the kernel takes it of and gives none back
         if type == SYSCALL:
             # Its context is written back to where it came from.
-            memcpy(out, ctx_in.buf, ctx_room) if has_ctx else NULL
             opts.ctx_in = out if has_ctx else NULL
         elif ctx_room:
             opts.ctx_out = out

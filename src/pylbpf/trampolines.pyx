@@ -327,7 +327,7 @@ cdef tuple as_links(object result):
             raise TypeError(f"attach must return links, not {type(link).__name__}")
         if (<Link>link).ptr == NULL:
             raise ValueError(f"attach returned a link that is closed: {link!r}")
-    return links
+    return tuple(dict.fromkeys(links))      # each once
 
 
 cdef object attach_in_python(const Record *record, Handle handle, object program):

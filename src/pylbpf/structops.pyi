@@ -1,0 +1,6 @@
+from .attach import Attachable
+from .link import Link
+from .map import Map
+
+def update_map(link: Link, map: Map, old_map: Map | int | None, flags: int) -> None: ...
+def assoc_struct_ops(program: Attachable, map: Map) -> None: ...
