@@ -1,4 +1,1 @@
 # Only for other rooms, by cimport.
-
-@final
-class Functions: ...
