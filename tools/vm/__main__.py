@@ -1,0 +1,68 @@
+"""The tests on another kernel: a stock one of Debian, in a virtual machine that is thrown away.
+
+The package is built in the suite's root image on this machine's kernel, then used in the guest. What it writes to
+build/vm/SUITE stays; all else of the guest is forgotten.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import host
+import machine
+from image import image
+from kernel import kernel
+from package import LIB, package
+
+SUITES = ("bookworm", "trixie", "sid")
+NO_MACHINE = 75  # EX_TEMPFAIL: this says nothing about the tests
+JOBS = {
+    "test": ("python3", "-m", "pytest", "-p", "no:cacheprovider"),
+    "demo": ("python3", "-m", "pylbpf", "demo"),
+    "bench": ("python3", "benchmarks/run.py"),
+    "shell": ("bash", "-i"),
+    "run": (),
+}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="run vm", description=__doc__.partition("\n")[0],
+                                     epilog="What follows the job goes to it: run vm trixie test tests/test_link.py")
+    parser.add_argument("suite", choices=SUITES, help="where Python and libbpf come from")
+    parser.add_argument("--kernel", metavar="SUITE", help="where the kernel comes from, if not from there")
+    parser.add_argument("--timeout", type=int, default=7200, metavar="SECONDS")
+    parser.add_argument("--cpus", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--memory", type=int, default=4096, metavar="MIB")
+    parser.add_argument("--accel", choices=("kvm", "tcg"), default="", help="default: kvm where the processor has it")
+    parser.add_argument("--console", action="store_true", help="show what the guest's kernel prints, too")
+    parser.add_argument("job", nargs="?", choices=(*JOBS, "build"), default="test",
+                        help="test (the default), demo, bench, shell, run COMMAND, build: nothing but the set-up")
+    parser.add_argument("rest", nargs=argparse.REMAINDER)
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = arguments()
+    rest = options.rest[1:] if options.rest[:1] == ["--"] else options.rest
+    host.install_programs()
+    boots, root = kernel(options.kernel or options.suite), image(options.suite)
+    name = options.suite + (f"+{options.kernel}" if options.kernel else "")
+    variables = (f"PYTHONPATH=/src/{LIB}", "PYLBPF_TEST_CACHE=/src/build/bpf", f"PYLBPF_MACHINE={name}",
+                 "PYTHONDONTWRITEBYTECODE=1", *([] if sys.stdout.isatty() else ["NO_COLOR=1"]))
+    with package(options.suite) as built:
+        if options.job == "build":
+            return 0
+        return machine.run(root, boots, built, ["env", *variables, *JOBS[options.job], *rest],
+                           terminal=options.job == "shell", timeout=options.timeout, cpus=options.cpus,
+                           memory=options.memory, accel=options.accel, console=options.console)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except host.NoMachine as error:
+        print(f"run vm: no machine: {error}", file=sys.stderr)
+        sys.exit(NO_MACHINE)
+    except KeyboardInterrupt:
+        sys.exit(130)

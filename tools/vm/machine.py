@@ -1,0 +1,122 @@
+"""One run of a guest: QEMU started, what the command prints passed on, its status returned."""
+from __future__ import annotations
+
+import contextlib
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Iterator, Sequence
+
+from host import ROOT, NoMachine, accelerator, call, say
+
+HERE = Path(__file__).resolve().parent
+BOOTS, BOOT_SECONDS = 3, 120
+TIMED_OUT, CRASHED = 124, 70
+
+
+def run(image: Path, kernel: Path, build: Path, command: Sequence[str], *, terminal: bool = False, timeout: int,
+        cpus: int, memory: int, accel: str, console: bool = False) -> int:
+    """Boot, run the command in /src, return its status. TIMED_OUT; CRASHED if the kernel did not survive the command.
+
+    Under emulation about one boot in fifty dies early. Nothing of the command has run by then: boot again. NoMachine if
+    it never starts.
+    """
+    with tempfile.TemporaryDirectory(prefix="pylbpf-vm-") as folder:
+        work = Path(folder)
+        shared = work / "shared"
+        initrd = prepare(work, kernel, command, terminal)
+        for _ in range(BOOTS):
+            machine = qemu(work, image, kernel, build, initrd, terminal, cpus, memory, accel or accelerator())
+            with ending(machine):
+                follow(machine, work, terminal, timeout)
+            if console:
+                sys.stderr.write((work / "console").read_text(errors="replace"))
+            if (shared / "status").exists():
+                return int((shared / "status").read_text())
+            if (shared / "started").exists():
+                if machine.returncode in (-signal.SIGTERM, -signal.SIGKILL):
+                    say(f"stopped after {timeout} seconds")
+                    return TIMED_OUT
+                say("the machine died while the command ran; the end of its console:")
+                sys.stderr.write((work / "console").read_text(errors="replace")[-4000:])
+                return CRASHED
+            say("the machine did not start")
+        raise NoMachine(f"none of {BOOTS} boots came as far as the command; the last console ended with\n"
+                        + (work / "console").read_text(errors="replace")[-2000:])
+
+
+def prepare(work: Path, kernel: Path, command: Sequence[str], terminal: bool) -> Path:
+    """The folder that is shared with the guest, and the memory disk that it starts from."""
+    shared, root = work / "shared", work / "initrd"
+    shared.mkdir()
+    shutil.copy(HERE / "main", shared / "main")
+    (shared / "command").write_text("exec " + shlex.join(command) + "\n")
+    if terminal:
+        size = shutil.get_terminal_size()
+        (shared / "terminal").write_text(f"{size.lines} {size.columns}\n")
+    (root / "bin").mkdir(parents=True)
+    shutil.copy(HERE / "init", root / "init")
+    (root / "init").chmod(0o755)
+    shutil.copy(str(shutil.which("busybox")), root / "bin/busybox")
+    shutil.copytree(kernel / "initrd", root / "modules")
+    call("sh", "-c", 'find . | cpio --quiet -o -H newc >"$1"', "sh", work / "initrd.cpio", cwd=root)
+    return work / "initrd.cpio"
+
+
+def qemu(work: Path, image: Path, kernel: Path, build: Path, initrd: Path, terminal: bool, cpus: int, memory: int,
+         accel: str) -> subprocess.Popen[bytes]:
+    speed = ["-accel", "kvm", "-cpu", "host"] if accel == "kvm" else [
+        "-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max"]
+    folders = {"vm": (work / "shared", ""), "build": (build, ""), "kernel": (kernel, ",readonly=on"), "src": (ROOT, ",readonly=on")}
+    shares = [word for tag, (path, more) in folders.items() for word in (
+        "-virtfs", f"local,path={path},mount_tag={tag},security_model=none,multidevs=remap{more}")]
+    # Output goes through a file: from a pipe QEMU drops what a slow reader leaves no room for.
+    output = "stdio,signal=off" if terminal else f"file,path={work / 'output'}"
+    (work / "output").write_bytes(b"")
+    return subprocess.Popen(
+        ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35",
+         *speed, "-smp", str(cpus), "-m", str(memory),
+         "-kernel", kernel / "vmlinux", "-initrd", initrd, "-append", "console=ttyS0 rdinit=/init panic=-1 quiet",
+         "-drive", f"file={image},format=raw,if=virtio,snapshot=on", *shares,
+         "-serial", f"file:{work / 'console'}", "-device", "virtio-serial-pci",
+         "-chardev", f"{output},id=output", "-device", "virtconsole,chardev=output"],
+        stdin=None if terminal else subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def ending(machine: subprocess.Popen[bytes]) -> Iterator[None]:
+    """However the run ends, the machine ends with it."""
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        if machine.poll() is None:
+            machine.terminate()
+            try:
+                machine.wait(10)
+            except subprocess.TimeoutExpired:
+                machine.kill()
+                machine.wait()
+
+
+def follow(machine: subprocess.Popen[bytes], work: Path, terminal: bool, timeout: int) -> None:
+    """Pass on what the guest prints, until it ends or its time is over."""
+    begin = time.monotonic()
+    started = work / "shared/started"
+    with open(work / "output", "rb") as output:
+        while True:
+            ended = machine.poll() is not None
+            while not terminal and (text := output.read(1 << 16)):
+                sys.stdout.buffer.write(text)
+                sys.stdout.buffer.flush()
+            waited = time.monotonic() - begin
+            if ended or waited > (timeout if started.exists() else min(timeout, BOOT_SECONDS)):
+                return
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                machine.wait(0.2)

@@ -1,0 +1,58 @@
+"""The package, built for a suite in its root image."""
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Iterator
+
+from host import ROOT, say
+from image import image, in_chroot
+
+LIB = "build/lib"  # as the guest sees it
+BUILD = f"""
+python3 setup.py -q build --build-lib {LIB} --build-temp build/temp --parallel {os.cpu_count() or 1} >build/log 2>&1 ||
+    {{ tail -n 50 build/log >&2; exit 1; }}
+PYTHONPATH=tests PYLBPF_TEST_CACHE=build/bpf python3 -c 'import objects; objects.build_all()'
+"""
+
+
+@contextlib.contextmanager
+def package(suite: str) -> Iterator[Path]:
+    """A folder build/vm/SUITE with pylbpf in lib/ and the tests' BPF objects in bpf/; it stays as it is meanwhile."""
+    folder = ROOT / "build" / "vm" / suite
+    (folder / "bpf").mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        key, made = key_of(suite), folder / "key"
+        if not made.exists() or made.read_text() != key:
+            say(f"building for {suite}")
+            made.unlink(missing_ok=True)
+            reuse(folder)
+            if in_chroot(suite, folder, "sh", "-c", BUILD):
+                raise SystemExit(f"run vm: pylbpf cannot be built for {suite}")
+            made.write_text(key)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield folder
+
+
+def key_of(suite: str) -> str:
+    sources = [ROOT / "setup.py", *(path for place in ("src", "include", "tests/bpf", "tools/vm")
+                                    for path in (ROOT / place).rglob("*") if path.suffix not in (".so", ".pyc"))]
+    contents = hashlib.sha256(image(suite).name.encode())
+    for path in sorted(path for path in sources if path.is_file()):
+        contents.update(f"{path}\0".encode() + path.read_bytes())
+    return contents.hexdigest()
+
+
+def reuse(folder: Path) -> None:
+    """Take what this machine's own build and tests have made, where it is the same: C code, and BPF objects, which are
+    found by what they were made from."""
+    for made in (ROOT / ".cache" / "bpf").glob("*"):
+        if made.is_dir() and not (folder / "bpf" / made.name).exists():
+            shutil.copytree(made, folder / "bpf" / made.name)
+    if not (folder / "cython").exists() and (ROOT / "build/cython").exists():
+        shutil.copytree(ROOT / "build/cython", folder / "cython")  # with its times
