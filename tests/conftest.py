@@ -14,10 +14,11 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Callable, Generator, Iterator
+from typing import Callable, Generator, Iterator, TypeVar
 
 import pytest
 
+import expectations
 import kernel
 import objects
 from objects import bpfcc
@@ -252,9 +253,26 @@ FAILED = pytest.StashKey[bool]()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
+    report = judged((yield))
     if report.failed:
         item.stash[FAILED] = True
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return judged((yield))
+
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+def judged(report: Report) -> Report:
+    """A skip for no good reason is a failure."""
+    if report.skipped and isinstance(report.longrepr, tuple) and not hasattr(report, "wasxfail"):
+        file, line, reason = report.longrepr
+        if objection := expectations.objection(reason):
+            report.outcome, report.longrepr = "failed", f"{file}:{line}: {objection}"
     return report
 
 

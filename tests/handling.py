@@ -133,7 +133,7 @@ def overridden(name: str) -> bool:
 def compiler_flags(*, cflags: bool = True, libs: bool = True) -> list[str]:
     """What C code needs to use the libbpf that pylbpf uses; skips where that cannot be compiled."""
     if shutil.which("cc") is None:
-        pytest.skip("cc: not installed")
+        pytest.skip("C compiler: not installed")
     flags = []
     if cflags:
         flags += ["-I", pylbpf.get_include()]
@@ -149,7 +149,7 @@ def system_flags(*options: str) -> list[str]:
         pytest.skip("pkg-config: not installed")
     found = subprocess.run(["pkg-config", *options, "libbpf"], capture_output=True, text=True, check=False)
     if found.returncode:
-        pytest.skip("libbpf: its headers are not installed")
+        pytest.skip("libbpf headers: not installed")
     return found.stdout.split()
 
 

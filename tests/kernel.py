@@ -81,7 +81,8 @@ def no_program_type(number: int, attach_type: int = 0) -> str:
     try:
         load_nothing(number, attach_type=attach_type)
     except OSError as error:
-        return no_bpf() or f"program type {number}: the kernel refuses the smallest one ({error.strerror})"
+        name = {20: "lirc", 32: "netfilter"}.get(number, f"program type {number}")
+        return no_bpf() or f"{name}: the kernel refuses the smallest program ({error.strerror})"
     return ""
 
 
@@ -90,7 +91,7 @@ def no_map_type(number: int) -> str:
     """Whether the kernel has it: one that it does not know is EINVAL as many other mistakes are, so BTF is asked."""
     names = "" if no_btf() else Path("/sys/kernel/btf/vmlinux").read_bytes()
     name = {33: b"BPF_MAP_TYPE_ARENA"}[number]
-    return no_bpf() or ("" if name in names else f"map type {number}: the kernel has none")
+    return no_bpf() or ("" if name in names else f"map {name[13:].decode()}: the kernel has none")
 
 
 @functools.lru_cache(maxsize=None)

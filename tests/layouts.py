@@ -13,7 +13,7 @@ PLAIN = ("struct", "union")
 def compiler() -> str:
     found = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if found is None:
-        pytest.skip("a C compiler is needed")
+        pytest.skip("C compiler: not installed")
     return found
 
 

@@ -107,7 +107,7 @@ shortage.enough.restype = ctypes.c_long
 def run(script: str, *arguments: object) -> str:
     """What a script prints that may call shortage.run_short() and shortage.enough()."""
     if "libasan" in os.environ.get("LD_PRELOAD", ""):
-        pytest.skip("sanitizers: they have a malloc of their own")
+        pytest.skip("malloc: sanitizers have one of their own")
     library = objects.cache_dir() / "shortage.so"
     if not library.exists() or library.stat().st_mtime < Path(__file__).stat().st_mtime:
         compile_c(SOURCE, library)

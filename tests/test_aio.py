@@ -191,7 +191,7 @@ def test_untyped_records_and_errors_come_through(obj):
 
 
 def test_uvloop(obj, ring):
-    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
+    uvloop = pytest.importorskip("uvloop", reason="uvloop: not installed")
 
     async def main():
         sender = asyncio.ensure_future(beside(obj, 10))

@@ -217,7 +217,7 @@ def libc_path() -> str:
         for line in maps:
             if re.search(r"/libc(-[\d.]+)?\.so(\.6)?$", line):
                 return line.split()[-1]
-    pytest.skip("uprobe: no libc that is a library of its own")
+    pytest.skip("shared libc: none in this process")
 
 
 @pytest.fixture

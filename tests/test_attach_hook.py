@@ -247,7 +247,7 @@ def hook(veth):
     try:
         hook.create()
     except pylbpf.BpfError as error:
-        pytest.skip(f"tc: the kernel has no clsact ({error})")
+        pytest.skip(f"clsact: the kernel has none ({error})")
     yield hook
     with contextlib.suppress(OSError):
         TcHook(veth.name, "both").destroy()

@@ -46,7 +46,7 @@ def tcx(net, veth):
 
 def needs_libbpf(minor: int) -> None:
     if VERSION < (1, minor):
-        pytest.skip(f"libbpf 1.{minor}: options of attaching")
+        pytest.skip(f"libbpf >= 1.{minor}: options of attaching")
 
 
 # ---------------------------------------------------------------- tcx
@@ -91,7 +91,7 @@ def test_tcx_expected_revision(tcx, veth):
 def test_tcx_options_of_an_older_libbpf_name_the_version(tcx, veth):
     (first, second, _), _ = tcx
     if VERSION >= (1, 3):
-        pytest.skip("libbpf 1.3: has the options")
+        pytest.skip("libbpf < 1.3: an older one lacks the options")
     for options in ({"flags": AttachFlags.BEFORE}, {"relative_fd": second}, {"relative_id": 3}, {"expected_revision": 1}):
         with pytest.raises(pylbpf.NotSupported, match=r"a place in the order of tcx needs libbpf 1\.3"):
             first.attach_tcx(veth.name, **options)
@@ -258,7 +258,7 @@ def test_cgroup_order(net, cgroup):
             link = second.attach_cgroup(cgroup, flags=AttachFlags.BEFORE, relative_fd=anchor)
         except pylbpf.BpfError as error:
             assert error.errno == errno.EINVAL
-            pytest.skip("cgroup order: kernel older than 6.17")
+            pytest.skip("Linux >= 6.17: an order of what is attached to cgroups")
         with link:
             assert order() == 21
         with second.attach_cgroup(cgroup):
@@ -268,7 +268,7 @@ def test_cgroup_order(net, cgroup):
 
 def test_cgroup_options_of_an_older_libbpf_name_the_version(net, cgroup):
     if VERSION >= (1, 6):
-        pytest.skip("libbpf 1.6: has the options")
+        pytest.skip("libbpf < 1.6: an older one lacks the options")
     with pytest.raises(pylbpf.NotSupported, match=r"a place in the order of cgroup needs libbpf 1\.6"):
         net("egress_first").programs["egress_first"].attach_cgroup(cgroup, flags=AttachFlags.BEFORE)
 
@@ -347,7 +347,7 @@ def test_sockmap_link(net, pair, name, slot):
         link = obj.programs[name].attach_sockmap(sockets)
     except pylbpf.BpfError as error:
         assert error.errno in (errno.EINVAL, errno.EOPNOTSUPP)
-        pytest.skip("sockmap link: kernel older than 6.10")
+        pytest.skip("Linux >= 6.10: links to sockmaps")
     with link:
         sockets.update(bytes(4), struct.pack("=Q", one.fileno()))
         if name == "message":

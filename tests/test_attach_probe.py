@@ -44,7 +44,7 @@ def many(probes, library):
     if reason := kernel.no_uprobe_multi():
         pytest.skip(reason)
     if VERSION < (1, 3):
-        pytest.skip("libbpf 1.3: uprobe.multi")
+        pytest.skip("libbpf >= 1.3: uprobe.multi")
     obj = probes("many_uprobes")
     return obj, obj.programs["many_uprobes"]
 
@@ -113,7 +113,7 @@ def test_names_are_a_list(probes):
 
 def test_uprobe_multi_of_an_older_libbpf_names_the_version(probes):
     if VERSION >= (1, 3):
-        pytest.skip("libbpf 1.3: has uprobe.multi")
+        pytest.skip("libbpf < 1.3: an older one lacks uprobe.multi")
     with pytest.raises(pylbpf.NotSupported, match=r"libbpf 1\.3"):
         probes("one_kprobe").programs["one_kprobe"].attach_uprobe_multi("/bin/true", "main")
 

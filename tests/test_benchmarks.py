@@ -14,7 +14,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 if not BENCHMARKS.exists():
-    pytest.skip("a checkout is needed: these tests are about its benchmarks", allow_module_level=True)
+    pytest.skip("checkout: these tests are about its benchmarks", allow_module_level=True)
 sys.path.insert(0, str(BENCHMARKS))
 
 import compare  # noqa: E402
@@ -61,7 +61,7 @@ def test_earlier_runs_are_read_and_checked(tmp_path):
             compare.load(stored)
     with pytest.raises(SystemExit, match="No such file"):
         compare.load(tmp_path / "none")
-    rich = pytest.importorskip("rich.console", reason="rich is not installed")
+    rich = pytest.importorskip("rich.console", reason="rich: not installed")
     console = rich.Console(width=120, file=io.StringIO())
     console.print(compare.table(compare.compare(then, results([4000, 4100])), "then and now"))
     assert "worse" in console.file.getvalue() and "+97.6 %" in console.file.getvalue()
@@ -82,7 +82,7 @@ print(*chart.write(results, Path(sys.argv[1])), sep="\\n")
 
 
 def test_charts_show_each_bar_and_target(tmp_path):
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    pytest.importorskip("matplotlib", reason="matplotlib: not installed")
     group = results([1500, 1600], "open many", ratios={"pylbpf": 1.03}) + results([90000, 91000], "other/one")
     group += results([1200, 1300], "open many[2-file]")
     paths = charts(group, tmp_path)

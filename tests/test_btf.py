@@ -148,7 +148,7 @@ def kernel():
     try:
         return pylbpf.Btf.kernel()
     except pylbpf.BpfError as error:
-        pytest.skip(f"BTF of the kernel is needed: {error}")
+        pytest.skip(f"vmlinux BTF: {error}")
 
 
 def test_kernel_is_read_once(kernel):
@@ -166,7 +166,7 @@ def test_kernel_is_the_file_too(kernel):
 def test_modules_are_on_top_of_the_kernel(kernel):
     names = sorted(set(os.listdir("/sys/kernel/btf")) - {"vmlinux"})
     if not names:
-        pytest.skip("a kernel module with BTF is needed")
+        pytest.skip("module BTF: no module that has some is loaded")
     module = pylbpf.Btf.module(names[0])
     assert module.base is kernel and next(iter(module)) == len(kernel) + 1 and module.size("task_struct") > 1000
     again = pylbpf.Btf.parse(f"/sys/kernel/btf/{names[0]}", base=kernel)

@@ -25,7 +25,7 @@ def kernel():
     try:
         return pylbpf.Btf.kernel()
     except pylbpf.BpfError as error:
-        pytest.skip(f"BTF of the kernel is needed: {error}")
+        pytest.skip(f"vmlinux BTF: {error}")
 
 
 def test_declarations_are_in_c(btf):

@@ -12,7 +12,7 @@ import pylbpf
 from handling import compiler_flags, run_python
 
 if pylbpf.get_libraries() == ["bpf"]:
-    pytest.skip("bundled: pylbpf uses the system's libbpf here", allow_module_level=True)
+    pytest.skip("bundled libbpf: pylbpf uses the system's libbpf here", allow_module_level=True)
 
 PACKAGE = Path(pylbpf.__file__).parent
 LIBRARY = PACKAGE / "lib" / "libbpf-pylbpf.so"
@@ -35,7 +35,7 @@ def impostor(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def real() -> str:
-    return ctypes.util.find_library("bpf") or pytest.skip("libbpf: none is installed beside pylbpf's own")
+    return ctypes.util.find_library("bpf") or pytest.skip("shared libbpf: none is installed beside pylbpf's own")
 
 
 def use(demo: Path, *, before: str = "", after: str = "", **variables: str) -> None:

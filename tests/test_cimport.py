@@ -10,7 +10,7 @@ import pytest
 import pylbpf
 from handling import compiler_flags
 
-pytest.importorskip("Cython", reason="Cython is not installed")
+pytest.importorskip("Cython", reason="Cython: not installed")
 
 SYSTEM = pylbpf.get_libraries() == ["bpf"]
 
@@ -122,20 +122,20 @@ def test_plain_function(third_party):
 
 def test_missing_function_fails_and_is_named(third_party):
     if not older_than(third_party, (1, 8)):
-        pytest.skip("the installed libbpf has all functions")
+        pytest.skip("older libbpf: the installed one has all functions")
     results = third_party("missing()", "clone()", "missing()", "missing()")
     assert results == [None, -errno.EOPNOTSUPP, ("bpf_program__clone", "1.8"), None]
 
 
 def test_missing_function_that_returns_a_pointer(third_party):
     if not older_than(third_party, (1, 8)):
-        pytest.skip("the installed libbpf has all functions")
+        pytest.skip("older libbpf: the installed one has all functions")
     assert third_party("new_empty_btf()", "missing()") == [False, ("btf__new_empty_opts", "1.8")]
 
 
 def test_listener_hears_of_missing_functions(third_party):
     if not older_than(third_party, (1, 8)):
-        pytest.skip("the installed libbpf has all functions")
+        pytest.skip("older libbpf: the installed one has all functions")
     results = third_party("listen()", "last_heard()", "clone()", "last_heard()")
     assert results == [None, None, -errno.EOPNOTSUPP, "bpf_program__clone"]
 
@@ -143,7 +143,7 @@ def test_listener_hears_of_missing_functions(third_party):
 def test_weak_function_is_found_at_run_time(third_party, tmp_path):
     """The same binary finds the function as soon as a loaded library has it."""
     if not older_than(third_party, (1, 8)):
-        pytest.skip("the installed libbpf has all functions")
+        pytest.skip("older libbpf: the installed one has all functions")
     name = "bpf_program__clone" if SYSTEM else "pylbpf__bpf_program__clone"
     source = tmp_path / "newer.c"
     source.write_text(
@@ -170,7 +170,7 @@ def test_newer_libbpf_is_used_by_the_same_binary(third_party):
     """PYLBPF_NEWER_LIBBPF=<folder of a libbpf.so.1 from 1.4 on>."""
     folder = os.environ.get("PYLBPF_NEWER_LIBBPF")
     if not folder or not SYSTEM:
-        pytest.skip("PYLBPF_NEWER_LIBBPF names no folder with a newer libbpf.so.1")
+        pytest.skip("newer libbpf: PYLBPF_NEWER_LIBBPF names none")
     assert not older_than(third_party, (1, 4), LD_LIBRARY_PATH=folder)
     result, missing = third_party("create_token()", "missing()", LD_LIBRARY_PATH=folder)
     assert result < 0 and missing is None

@@ -167,13 +167,13 @@ def test_the_same_with_a_newer_libbpf():
     """With the library that PYLBPF_NEWER_LIBBPF points to."""
     folder = os.environ.get("PYLBPF_NEWER_LIBBPF")
     if not folder:
-        pytest.skip("libbpf: no newer one (PYLBPF_NEWER_LIBBPF)")
+        pytest.skip("newer libbpf: PYLBPF_NEWER_LIBBPF names none")
     found = os.pathsep.join(filter(None, [folder, os.environ.get("LD_LIBRARY_PATH")]))
     environment = {**os.environ, "LD_LIBRARY_PATH": found}
     version = subprocess.run([sys.executable, "-c", "import pylbpf; print(pylbpf.libbpf_version())"], env=environment,
                              stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
     if version == str(pylbpf.libbpf_version()):
-        pytest.skip(f"libbpf: {folder} has the same one")
+        pytest.skip(f"newer libbpf: that of {folder} is the same")
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "the_same_ and not newer", __file__],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240,
@@ -229,7 +229,7 @@ def test_a_type_without_size_is_not_shared(core, requires_btf, monkeypatch):
     assert corebtf.shared_btf([data]).covers(data)  # this kernel has no such type at all
     hidden = next(iter(sizeless_typedefs()), None)
     if hidden is None:
-        pytest.skip("vmlinux BTF: no typedef of what is only declared")
+        pytest.skip("declared typedef: none in the BTF of vmlinux")
     data = objects.build(core_sources.program(
         f"typedef struct {{ int x; }} CORE {hidden};", f"ADD(EXISTS({hidden}, x));"), f"sizeless_{hidden}").read_bytes()
     assert not corebtf.shared_btf([data]).covers(data)

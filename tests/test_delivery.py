@@ -81,7 +81,7 @@ def test_each_ring_has_its_turn(obj):
         assert 0 in got[:6] and 1 in got[:6]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="notes are new in Python 3.11")
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python >= 3.11: notes")
 def test_exception_says_what_was_consumed(obj):
     def callback(record):
         if number(record) == 3:

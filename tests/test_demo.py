@@ -48,7 +48,7 @@ def without_rights(*kept: str) -> tuple[str, ...]:
     try:
         works = subprocess.run([*dropped, "true"], stderr=subprocess.DEVNULL).returncode == 0
     except FileNotFoundError:
-        pytest.skip("setpriv (util-linux) is not installed")
+        pytest.skip("setpriv: not installed (util-linux)")
     if not works:
         pytest.skip("setpriv: cannot drop capabilities here")
     return dropped
@@ -176,7 +176,7 @@ def test_as_an_ordinary_user():
     before = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *without_rights()[1:])
     # Not every interpreter, nor every working copy, may be read by everybody.
     if subprocess.run([*before, sys.executable, "-c", "import pylbpf, rich, numpy"], stderr=subprocess.DEVNULL).returncode:
-        pytest.skip("interpreter: pylbpf is not installed where another user can read it")
+        pytest.skip("readable package: pylbpf is not installed where another user can read it")
     output = run("--seconds", "1", before=before)
     check_refused(output, "CAP_BPF", "CAP_PERFMON")
     if Path("/proc/sys/kernel/unprivileged_bpf_disabled").read_text().strip() != "0":
@@ -282,5 +282,5 @@ def test_the_object_is_what_its_compiler_makes_of_its_source(rebuilt):
     shipped = (FOLDER / "demo.bpf.o").read_bytes()
     made_by, here = (sections(elf)[".comment"].rstrip(b"\0").decode() for elf in (shipped, rebuilt))
     if made_by != here:
-        pytest.skip(f"compiler: demo.bpf.o was made by {made_by}, here is {here}")
+        pytest.skip(f"same compiler: demo.bpf.o was made by {made_by}, here is {here}")
     assert shipped == rebuilt

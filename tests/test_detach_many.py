@@ -174,7 +174,7 @@ def test_events_that_libbpf_opened(before):
 @pytest.mark.parametrize("force_ioctl", [False, True])
 def test_events_that_the_user_opened(obj, before, force_ioctl):
     if force_ioctl and pylbpf.libbpf_version() < (1, 2):
-        pytest.skip("libbpf 1.2: force_ioctl")
+        pytest.skip("libbpf >= 1.2: force_ioctl")
     number = int((kernel.tracefs() / "events/task/task_rename/id").read_text())
     event = kernel.perf_event_open(2, number)
     link = obj.programs["p0000"].attach_perf_event(event, force_ioctl=force_ioctl)
@@ -402,7 +402,7 @@ def test_usdt_links_go_before_their_object(before, tmp_path):
     if reason := kernel.no_uprobe():
         pytest.skip(reason)
     if not shutil.which("cc"):
-        pytest.skip("C compiler: none here")
+        pytest.skip("C compiler: not installed")
     (tmp_path / "probed.c").write_text(PROBED)
     library = tmp_path / "libprobed.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "probed.c"], check=True)
@@ -410,7 +410,7 @@ def test_usdt_links_go_before_their_object(before, tmp_path):
     try:
         path = objects.build(USDT.replace("PATH", str(library)), "usdt")
     except objects.bpfcc.CompileError as error:
-        pytest.skip(f"compiler: usdt.bpf.h does not compile ({str(error).splitlines()[-1]})")
+        pytest.skip(f"usdt.bpf.h: does not compile ({str(error).splitlines()[-1]})")
 
     def runs() -> int:
         value = int.from_bytes(obj.maps["counts"].lookup(bytes(4)), "little")

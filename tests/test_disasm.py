@@ -287,7 +287,7 @@ def objdump():
         if version and re.search(r"^\s*bpfel\b", banner, re.M):
             versions.append((int(version[1]), command))
     if not versions or max(versions)[0] < OBJDUMP_OLDEST:
-        pytest.skip(f"llvm-objdump (>= {OBJDUMP_OLDEST}, with BPF) is not installed")
+        pytest.skip(f"llvm-objdump: none of {OBJDUMP_OLDEST} or later that knows BPF is installed")
     return max(versions)
 
 

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 if not DOCS.exists():
-    pytest.skip("a checkout is needed: these tests read the documentation", allow_module_level=True)
+    pytest.skip("checkout: these tests read the documentation", allow_module_level=True)
 
 PAGES = sorted(DOCS.glob("*.md"))
 README = ROOT / "README.md"
@@ -83,7 +83,7 @@ def without() -> dict[str, object]:
         "numba": lambda: no_module("numba"),
         "cython": lambda: kernel.no_bpf() or no_module("Cython") or no_compiler(),
         "libbpf-1.6": lambda: kernel.no_bpf() or (
-            "" if pylbpf.libbpf_version() >= (1, 6) else f"libbpf 1.6: this is {pylbpf.libbpf_version_string()}"),
+            "" if pylbpf.libbpf_version() >= (1, 6) else f"libbpf >= 1.6: this is {pylbpf.libbpf_version_string()}"),
     }
 
 
@@ -92,7 +92,7 @@ def no_module(name: str) -> str:
 
 
 def no_compiler() -> str:
-    return "" if shutil.which("cc") else "C compiler: none here"
+    return "" if shutil.which("cc") else "C compiler: not installed"
 
 
 def skip_without(need: str) -> None:
@@ -311,7 +311,7 @@ def test_every_page_is_in_the_navigation():
 
 
 def test_site_builds(tmp_path):
-    pytest.importorskip("mkdocs", reason="mkdocs is not installed")
+    pytest.importorskip("mkdocs", reason="mkdocs: not installed")
     result = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=280,

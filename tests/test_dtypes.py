@@ -165,7 +165,7 @@ def test_resized_data_has_another_dtype(bpf_objects):
     with pylbpf.open(bpf_objects["globals"]) as obj:
         before = obj.btf.dtype(".rodata.tables")
         if pylbpf.libbpf_version() < (1, 3):
-            pytest.skip("libbpf 1.3 is needed to resize data")
+            pytest.skip("libbpf >= 1.3: to resize data")
         obj.maps[".rodata.tables"].value_size = 8 * 5
         after = obj.btf.dtype(".rodata.tables")
         assert before["tables"].shape == (2,) and after["tables"].shape == (5,) and after.itemsize == 40
@@ -221,7 +221,7 @@ def kernel():
     try:
         return pylbpf.Btf.kernel()
     except pylbpf.BpfError as error:
-        pytest.skip(f"BTF of the kernel is needed: {error}")
+        pytest.skip(f"vmlinux BTF: {error}")
 
 
 def test_every_struct_of_the_kernel_becomes_a_dtype(kernel):

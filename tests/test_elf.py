@@ -477,7 +477,7 @@ def survive(tmp_path: Path, way: str, paths: list[Path], seconds: float, load: b
     try:
         ctypes.CDLL("libbpf.so.1")
     except OSError as error:
-        pytest.skip(f"libbpf: there is no shared one to open mutants with ({error})")
+        pytest.skip(f"shared libbpf: there is none to open mutants with ({error})")
     evidence = tmp_path / "evidence"
     evidence.write_bytes(bytes(1 << 20))
     asked = {"way": way, "paths": list(map(str, paths)), "seconds": seconds, "load": load, "seed": 20240917,

@@ -61,7 +61,7 @@ def header(request, tmp_path):
     """constants(names) -> {name: number} of the names that the header knows."""
     compiler = os.environ.get("CC", "cc").split()
     if not shutil.which(compiler[0]):
-        pytest.skip("compiler: no C compiler")
+        pytest.skip("C compiler: not installed")
     text = (request.param / "linux" / "bpf.h").read_text()
 
     def constants(names):

@@ -24,7 +24,7 @@ numpy = pytest.importorskip("numpy")
 
 FOLDER = objects.ROOT / "examples"
 if not FOLDER.exists():
-    pytest.skip("a checkout is needed: these tests run the examples", allow_module_level=True)
+    pytest.skip("checkout: these tests run the examples", allow_module_level=True)
 
 TOOLS = ["biolatency", "execsnoop", "opensnoop", "profile", "runqlat", "tcplife", "xdpcount"]
 ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "100", "PYTHONUNBUFFERED": "1"}
@@ -293,7 +293,7 @@ def test_object_is_what_its_compiler_makes_of_its_source(tool, tmp_path):
     assert sections(shipped).keys() == sections(rebuilt).keys()
     made_by, here = (sections(elf)[".comment"].rstrip(b"\0").decode() for elf in (shipped, rebuilt))
     if made_by != here:
-        pytest.skip(f"compiler: {tool}.bpf.o was made by {made_by}, here is {here}")
+        pytest.skip(f"same compiler: {tool}.bpf.o was made by {made_by}, here is {here}")
     assert shipped == rebuilt
 
 

@@ -89,7 +89,7 @@ def test_of_this_kernel(folder):
     try:
         lines = path.read_text()
     except OSError as error:
-        pytest.skip(f"tracefs: available_filter_functions_addrs (Linux 6.5) cannot be read ({error.strerror})")
+        pytest.skip(f"available_filter_functions_addrs: cannot be read ({error.strerror})")
     for pattern in ["vfs_*", "*", "schedule", "tcp_*_?c*", "no_such_function"]:
         assert found(pattern) == model(pattern, lines)
     # The other way, which is that of older kernels, takes every symbol of such a name, and where the symbol begins.
@@ -117,7 +117,7 @@ SECTIONS = ["kprobe.multi/vfs_*", "kretprobe.multi/vfs_read*", "kprobe.multi/vfs
 @pytest.fixture
 def multi(requires_kprobe, requires_btf, tracefs):
     if b"bpf_kprobe_multi_link" not in Path("/sys/kernel/btf/vmlinux").read_bytes():
-        pytest.skip("kprobe.multi: the kernel has none (before 5.18)")
+        pytest.skip("kprobe.multi: the kernel has none")
     with pylbpf.open(objects.build(objects.many(len(SECTIONS), SECTIONS, with_map=True), "multi")) as obj:
         obj.load()
         yield obj

@@ -291,7 +291,7 @@ def test_constants_are_read_only_once_loaded(obj):
 @pytest.mark.bpf
 def test_constants_are_read_only_once_prepared(obj):
     if pylbpf.libbpf_version() < (1, 6):
-        pytest.skip("libbpf 1.6 is needed to prepare")
+        pytest.skip("libbpf >= 1.6: to prepare")
     obj.prepare()
     obj.globals.u8 = 9
     with pytest.raises(pylbpf.StateError, match="read-only"):
@@ -316,7 +316,7 @@ def test_externs(obj):
     try:
         address = obj.globals.bpf_prog_put
     except PermissionError:
-        pytest.skip("addresses of the kernel's symbols are hidden here")
+        pytest.skip("kernel addresses: hidden here")
     assert address == 0 or address > 1 << 32
     with pytest.raises(pylbpf.StateError, match="read-only"):
         obj.globals.bpf_prog_put = 1
@@ -472,7 +472,7 @@ def test_closing_while_a_value_is_converted(obj):
 def test_a_view_moves_with_a_resized_section(obj):
     sums = [map for map in obj.maps.values() if map.name.endswith(".data.sums")][0]
     if pylbpf.libbpf_version() < (1, 3):
-        pytest.skip("libbpf 1.3 is needed to resize data")
+        pytest.skip("libbpf >= 1.3: to resize data")
     view = obj.globals.sums
     with pytest.raises(BufferError):
         sums.value_size = 4 * 4000

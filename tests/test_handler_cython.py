@@ -11,7 +11,7 @@ import kernel
 import pylbpf
 from handling import RAW, compiler_flags, environment, rest, value
 
-pytest.importorskip("Cython", reason="Cython is not installed")
+pytest.importorskip("Cython", reason="Cython: not installed")
 
 MODULE = """
 # cython: language_level=3

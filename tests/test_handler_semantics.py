@@ -429,7 +429,7 @@ def test_set_insns_is_picked_up(plain, replace):
 def test_change_in_place_is_picked_up(plain):
     class Patching(Recorder):
         def prepare_load(self, program, opts):
-            numpy = pytest.importorskip("numpy", reason="numpy is not installed")
+            numpy = pytest.importorskip("numpy", reason="numpy: not installed")
             code = numpy.asarray(program.view_insns(writable=True))
             code[0], code[-1] = numpy.frombuffer(NOTHING, code.dtype)
             code[1:-1] = code[0]

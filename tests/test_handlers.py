@@ -177,7 +177,7 @@ def by_capsule(path):
 
 
 def by_cffi(path):
-    cffi = pytest.importorskip("cffi", reason="cffi is not installed")
+    cffi = pytest.importorskip("cffi", reason="cffi: not installed")
     ffi = cffi.FFI()
     ffi.cdef("int setup(void *, long); int prepare_load(void *, void *, long); int attach(const void *, long, void **);")
     library = ffi.dlopen(str(path))
@@ -218,7 +218,7 @@ def test_native_handler(plain, native, given):
 
 @bpf
 def test_native_handler_from_numba(plain):
-    numba = pytest.importorskip("numba", reason="numba is not installed")
+    numba = pytest.importorskip("numba", reason="numba: not installed")
 
     @numba.cfunc("i4(voidptr, i8)", nopython=True)
     def setup(program, cookie):

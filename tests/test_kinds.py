@@ -24,7 +24,7 @@ def make(type: MapType, **more) -> Map:
         return Map.create(type, name=type.name.lower()[:15], **more)
     except pylbpf.BpfError as error:
         if error.errno in (22, 95, 524, 7, 1):
-            pytest.skip(f"{type.name}: this kernel makes none ({error.strerror})")
+            pytest.skip(f"map {type.name}: this kernel makes none ({error.strerror})")
         raise
 
 

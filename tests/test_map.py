@@ -413,7 +413,7 @@ def test_bloom_filter_takes_values_without_keys(bpf_object):
         try:
             obj.load()
         except pylbpf.BpfError as error:
-            pytest.skip(f"bloom filter: the kernel refuses it ({error.strerror})")
+            pytest.skip(f"map BLOOM_FILTER: the kernel refuses it ({error.strerror})")
         map.update(None, u32(7))
         with pytest.raises(ValueError, match="has 4 bytes"):
             map.update(None, b"")

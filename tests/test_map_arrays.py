@@ -180,7 +180,7 @@ def test_bloom_filters_take_values(bpf_object):
     try:
         map = new(MapType.BLOOM_FILTER, key=0, value=4)
     except pylbpf.BpfError as error:
-        pytest.skip(f"bloom filter: the kernel refuses it ({error.strerror})")
+        pytest.skip(f"map BLOOM_FILTER: the kernel refuses it ({error.strerror})")
     with map:
         map.update_many(None, numbers(50))
         with pytest.raises(pylbpf.BpfError):
@@ -664,7 +664,7 @@ def test_ctrl_c_ends_a_call_and_nothing_is_lost(use):
 def test_no_memory_is_an_exception_and_what_was_popped_is_kept():
     resource = pytest.importorskip("resource")
     if "asan" in os.environ.get("LD_PRELOAD", ""):
-        pytest.skip("address sanitizer: it needs all address space there is")
+        pytest.skip("address space: the sanitizer needs all there is")
     with new(value=1 << 16, entries=4000) as map:
         values = np.zeros(500, f"V{1 << 16}")
         for part in range(8):

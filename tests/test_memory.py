@@ -92,7 +92,7 @@ def test_a_map_opened_for_reading_cannot_be_mapped(bpffs):
     with array() as map:
         map.pin(bpffs / "array")
         if pylbpf.libbpf_version() < (1, 2):
-            pytest.skip("libbpf 1.2: to open a pin for reading")
+            pytest.skip("libbpf >= 1.2: to open a pin for reading")
         with Map.open_pinned(bpffs / "array", flags=MapFlags.RDONLY) as reader:
             with pytest.raises(PermissionError, match="opened for reading"):
                 reader.view()
@@ -153,7 +153,7 @@ def arena():
     try:
         map = Map.create(MapType.ARENA, max_entries=4, flags=MapFlags.MMAPABLE, name="arena")
     except pylbpf.BpfError as error:
-        pytest.skip(f"arena: this kernel makes none ({error.strerror})")
+        pytest.skip(f"map ARENA: this kernel makes none ({error.strerror})")
     with map:
         yield map
 
@@ -179,7 +179,7 @@ def test_an_arena_that_kills_is_refused():
     try:
         map = Map.create(MapType.ARENA, max_entries=4, flags=MapFlags.MMAPABLE | MapFlags.SEGV_ON_FAULT)
     except pylbpf.BpfError as error:
-        pytest.skip(f"arena: this kernel makes none ({error.strerror})")
+        pytest.skip(f"map ARENA: this kernel makes none ({error.strerror})")
     with map, pytest.raises(TypeError, match="SEGV_ON_FAULT"):
         map.view()
 

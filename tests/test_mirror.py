@@ -19,7 +19,7 @@ HEADERS = ("libbpf.h", "bpf.h", "btf.h")
 SOURCE = os.environ.get("PYLBPF_LIBBPF_SOURCE")
 
 if shutil.which("pkg-config") is None or shutil.which("cc") is None:
-    pytest.skip("no compiler or no pkg-config here", allow_module_level=True)
+    pytest.skip("C compiler: none, or no pkg-config", allow_module_level=True)
 
 # Declared by the headers, absent from the mirror on purpose.
 ABSENT = {
@@ -47,7 +47,7 @@ def installed_headers():
     return Path(pkg_config("--variable=includedir"), "bpf")
 
 
-needs_source = pytest.mark.skipif(not SOURCE, reason="PYLBPF_LIBBPF_SOURCE names no libbpf source tree")
+needs_source = pytest.mark.skipif(not SOURCE, reason="libbpf source: PYLBPF_LIBBPF_SOURCE names none")
 each_header_set = pytest.mark.parametrize(
     "headers",
     [
@@ -122,7 +122,7 @@ def newer(version, than=(1, 1)):
 
 def compile_c(tmp_path, text, *flags, compiler="cc", suffix=".c", include=()):
     if shutil.which(compiler) is None:
-        pytest.skip(f"no {compiler} here")
+        pytest.skip(f"{compiler}: not installed")
     source = tmp_path / f"check{suffix}"
     source.write_text(text)
     paths = [f"-I{path}" for path in (*include, COMPAT.parent.parent)]
@@ -212,7 +212,7 @@ def test_every_newer_struct_is_mirrored():
 
 def test_weak_are_exactly_those_that_1_1_lacks():
     if installed_version() != (1, 1):
-        pytest.skip(f"libbpf {'.'.join(map(str, installed_version()))} is installed, not 1.1")
+        pytest.skip(f"libbpf < 1.2: {'.'.join(map(str, installed_version()))} is installed")
     headers = installed_headers()
     absent = {name for name in mirrored_functions() if not name.startswith("pylbpf_")}
     absent -= declared_functions(headers) | {"BPF_TC_PARENT"}

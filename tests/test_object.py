@@ -376,7 +376,7 @@ def test_what_newer_libbpf_has_works_there():
         return
     folder = os.environ.get("PYLBPF_NEWER_LIBBPF")
     if not folder:
-        pytest.skip("libbpf: no newer one (PYLBPF_NEWER_LIBBPF)")
+        pytest.skip("newer libbpf: PYLBPF_NEWER_LIBBPF names none")
     here = Path(__file__).parent
     files = [str(here / f"test_{room}.py") for room in ("object", "program", "insns", "map", "attach")]
     found = os.pathsep.join(filter(None, [folder, os.environ.get("LD_LIBRARY_PATH")]))

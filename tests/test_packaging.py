@@ -25,7 +25,7 @@ SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 NOT_SOURCES = shutil.ignore_patterns(".*", "build", "dist", "site", "__pycache__", "*.egg-info", "*.so")
 
 if not (ROOT / "setup.py").exists():
-    pytest.skip("a checkout is needed: these tests are about how it is packaged", allow_module_level=True)
+    pytest.skip("checkout: these tests are about how it is packaged", allow_module_level=True)
 
 
 def names(folder: Path, *patterns: str) -> set[str]:
@@ -60,7 +60,7 @@ def wheel(sdist: Path) -> set[str]:
     """The files of the wheel that the source distribution makes, with the extension modules built here already."""
     built = sorted(PACKAGE.glob(f"*{SUFFIX}"))
     if not built:
-        pytest.skip("nothing is built in place: building all modules anew takes minutes")
+        pytest.skip("built in place: nothing is, and building all modules anew takes minutes")
     lib = sdist / "build" / "lib" / "pylbpf"
     lib.mkdir(parents=True)
     shutil.copytree(ROOT / "build" / "cython", sdist / "build" / "cython")

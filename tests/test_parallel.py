@@ -310,7 +310,7 @@ SEC("tc") int three(struct __sk_buff *ctx) { return push(); }
 char _license[] SEC("license") = "GPL";""", "graph")
     plain = result(path, None)
     if plain["failure"]:
-        pytest.skip("linked lists in maps: the kernel has none")
+        pytest.skip("linked lists: the kernel has none in maps")
     assert same(path)
     assert plain["sets of types"] == 1
 
@@ -570,7 +570,7 @@ def test_arenas_are_refused():
             obj.load(threads=2)
 
 
-@pytest.mark.skipif(VERSION < (1, 6), reason=f"libbpf 1.6: this is v{'.'.join(map(str, VERSION))}")
+@pytest.mark.skipif(VERSION < (1, 6), reason=f"libbpf >= 1.6: this is v{'.'.join(map(str, VERSION))}")
 @bpf
 def test_prepared_objects_are_refused():
     with pylbpf.open(many(4)) as obj:
@@ -1052,7 +1052,7 @@ def test_all_this_with_newer_libbpf():
         return
     folder = os.environ.get("PYLBPF_NEWER_LIBBPF")
     if not folder:
-        pytest.skip("libbpf: no newer one (PYLBPF_NEWER_LIBBPF)")
+        pytest.skip("newer libbpf: PYLBPF_NEWER_LIBBPF names none")
     found = os.pathsep.join(filter(None, [folder, os.environ.get("LD_LIBRARY_PATH")]))
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],

@@ -189,7 +189,7 @@ def test_tracing_and_iterator_links(bpf_object, requires_btf):
 
 def test_ioctl_perf_event_is_no_link(bpf_object, requires_perf_event):
     if VERSION < (1, 2):
-        pytest.skip("libbpf 1.2: force_ioctl")
+        pytest.skip("libbpf >= 1.2: force_ioctl")
     event = kernel.perf_event_open(1, 0, frequency=99, pid=0, cpu=-1)
     try:
         with pylbpf.open(bpf_object("perf_event")) as obj:

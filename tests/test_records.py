@@ -144,7 +144,7 @@ def test_kernel_structs_go_round():
     try:
         kernel = pylbpf.Btf.kernel()
     except pylbpf.BpfError as error:
-        pytest.skip(f"BTF of the kernel is needed: {error}")
+        pytest.skip(f"vmlinux BTF: {error}")
     made = 0
     for number in kernel:
         if kernel.kind(number) == pylbpf.BtfKind.STRUCT and kernel.name(number) and number % 100 == 0:

@@ -234,7 +234,7 @@ def test_two_rings_one_after_the_other(obj):
 
 def test_memory_is_constant_over_many_records(obj):
     if "asan" in os.environ.get("LD_PRELOAD", ""):
-        pytest.skip("address sanitizer: it keeps what was freed for a while")
+        pytest.skip("malloc: the sanitizer keeps what was freed for a while")
     with obj.ring_buffer("events", type=OPEN) as ring:
         def use():
             for _ in range(60):

@@ -156,7 +156,7 @@ def test_stream_without_anything_in_it(xdp):
         assert program.read_stream(1) == program.read_stream(2, size=10) == b""
     except pylbpf.BpfError as error:
         assert error.errno == errno.EINVAL
-        pytest.skip("streams: kernel older than 6.17")
+        pytest.skip("Linux >= 6.17: streams")
     with pytest.raises(pylbpf.BpfError, match="read stream 7"):
         program.read_stream(7)
     with pytest.raises(ValueError, match="size is 1 to"):

@@ -16,9 +16,9 @@ EXPECTED = re.compile(r"  # error: (?P<message>.*)")
 
 pytestmark = pytest.mark.no_c
 
-pytest.importorskip("mypy", reason="mypy is not installed")
+pytest.importorskip("mypy", reason="mypy: not installed")
 if not (ROOT / "src").exists():
-    pytest.skip("a checkout is needed: these tests read its stubs", allow_module_level=True)
+    pytest.skip("checkout: these tests read its stubs", allow_module_level=True)
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -334,7 +334,7 @@ def test_kernels_that_keep_the_begin_of_a_log_get_a_larger_buffer(bpf_object):
     path = os.fsencode(bpf_object("long_log"))
     verifying.verify([("x", path, None, b"x")], lambda *each: found.append(each), fixed_log=True)
     if found[0][5] == "failed":
-        pytest.skip("libbpf or kernel: no BPF_LOG_FIXED (before 1.2 and 6.4)")
+        pytest.skip("BPF_LOG_FIXED: libbpf before 1.2 or a kernel before 6.4")
     log = found[0][13]
     assert found[0][5] == "rejected" and 10_000 < len(log) <= 1 << 14 and "processed " in log[-300:]
 
@@ -904,7 +904,7 @@ def test_progress_that_raises_takes_back_what_was_handed_out(crowd):
 @pytest.fixture
 def cluster() -> Iterator[Any]:
     """A client of two worker processes."""
-    distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    distributed = pytest.importorskip("distributed", reason="distributed: not installed")
     with contextlib.ExitStack() as stack:
         local = stack.enter_context(distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL))

@@ -98,7 +98,7 @@ def without(needs: str) -> str:
             import pylbpf
 
             wanted = tuple(map(int, number.split(".")))
-            reason = "" if pylbpf.libbpf_version() >= wanted else f"{need}: this one is older"
+            reason = "" if pylbpf.libbpf_version() >= wanted else f"libbpf >= {number}: this one is older"
         elif what:
             reason = kernel.no_program_type(int(number)) if what == "program type" else kernel.no_map_type(int(number))
         else:
