@@ -21,7 +21,7 @@ pytestmark = pytest.mark.bpf
 @contextlib.contextmanager
 def opened(path) -> Iterator[pylbpf.Object]:
     if VERSION < (1, 3):
-        pytest.skip("libbpf 1.3: struct_ops links")
+        pytest.skip("libbpf >= 1.3: struct_ops links")
     with pylbpf.open(path) as obj:
         try:
             obj.load()
