@@ -16,8 +16,6 @@ STUBS = Path(__file__).resolve().parent.parent / "src" / "pylbpf"
 MARK = re.compile(r"^::: (\w+)$", re.MULTILINE)
 CODE = re.compile(r"``(.+?)``|(`[^`\n]+`)")
 C_NAME = re.compile(r"(?<![\w`./])(?:struct |enum )?\w*[A-Za-z]\w*_\w*(?:\(\))?")
-ATTACHING = {"attach": "Attachable", "attach_probe": "Probing", "attach_trace": "Tracing", "attach_net": "Networking",
-             "attach_hook": "Hooking", "atwork": "AtWork"}
 Definitions = dict[str, list[ast.stmt]]
 
 
@@ -151,6 +149,18 @@ def describe_room(name: str, room: types.ModuleType) -> str:
     return "\n".join(parts)
 
 
+def public(thing: type) -> bool:
+    import pylbpf
+
+    return thing.__name__ in pylbpf.__all__ or not thing.__module__.startswith("pylbpf.")
+
+
+def inherited(thing: type) -> list[ast.ClassDef]:
+    """What a class has from bases that are not public is told as its own: their stubs, the farthest first."""
+    found = [stub(base.__module__.partition(".")[2]).get(base.__name__) for base in reversed(thing.__mro__) if not public(base)]
+    return [nodes[0] for nodes in found if nodes and isinstance(nodes[0], ast.ClassDef)]
+
+
 def describe_class(name: str, thing: type, node: ast.ClassDef) -> str:
     if issubclass(thing, enum.Enum):
         members = ", ".join(f"`{member}`&nbsp;{int(value)}" for member, value in thing.__members__.items())
@@ -158,11 +168,12 @@ def describe_class(name: str, thing: type, node: ast.ClassDef) -> str:
     members = definitions(node.body)
     own = members.get("__init__", [])
     head = "\n".join(signature(each).replace("__init__", name, 1).replace(" -> None", "") for each in own)
-    known = ", ".join(f"`{ast.unparse(base)}`" for base in node.bases if name != "Program")
+    hidden = [base.__name__ for base in thing.__mro__ if not public(base)]
+    known = ", ".join(f"`{ast.unparse(base)}`" for base in node.bases if ast.unparse(base) not in hidden)
     bases = f"*A kind of {known}.*\n\n" if known else ""
     parts = [section(3, name, head, bases + words(thing, name))]
-    for room, base in ATTACHING.items() if name == "Program" else ():     # its attach methods are in rooms of their own
-        members = {**members, **definitions(stub(room)[base][0].body)}  # type: ignore[attr-defined]
+    for base in inherited(thing):
+        members = {**members, **definitions(base.body)}
     for member, nodes in members.items():
         if not member.startswith("_"):
             parts.append(describe_member(name, member, getattr(thing, member, None), nodes))

@@ -97,6 +97,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         skip_if(kernel.no_bpf())
 
 
+@pytest.fixture
+def alarm() -> Iterator[Callable[..., None]]:
+    """alarm(handler, first, interval): SIGALRM for the block."""
+    before = signal.getsignal(signal.SIGALRM)
+
+    def start(handler: Callable[..., object], first: float, interval: float = 0.0) -> None:
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, first, interval)
+
+    yield start
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
 @pytest.fixture(scope="session")
 def requires_bpf() -> None:
     """Skips where bpf(2) is refused, naming the capability that is missing; as the marker `bpf`."""

@@ -190,6 +190,30 @@ def test_untyped_records_and_errors_come_through(obj):
     asyncio.run(main())
 
 
+def test_arguments_are_looked_at_before_it_waits(ring):
+    for arguments, error, what in (({"timeout": "x"}, TypeError, "timeout must be seconds"), ({"max_records": 0}, ValueError, "1 or more"),
+                                   ({"max_bytes": 1.5}, TypeError, "max_bytes must be a number")):
+        with pytest.raises(error, match=what):
+            ring.read_batch_async(**arguments)
+    ring.close()
+    with pytest.raises(ValueError, match="closed"):
+        ring.read_batch_async()
+
+
+def test_a_consumer_in_the_way_is_a_state_error(obj, ring):
+    """Also for who began to wait before: nobody looks at the ring beside the one who reads."""
+    async def main():
+        waiting = asyncio.ensure_future(ring.read_batch_async())
+        await asyncio.sleep(0.01)
+        with ring.start() as consumer:
+            with pytest.raises(pylbpf.StateError, match="a consumer is reading it"):
+                await asyncio.wait_for(waiting, 10)
+            emit(obj, 3)
+            assert len(consumer.get(10)) == 3
+
+    asyncio.run(main())
+
+
 def test_uvloop(obj, ring):
     uvloop = pytest.importorskip("uvloop", reason="uvloop: not installed")
 

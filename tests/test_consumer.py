@@ -1,6 +1,7 @@
 """The thread that drains ring buffers: order, back-pressure, its end, and the end of the interpreter."""
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -35,6 +37,14 @@ def produce(obj, total, flags=0):
     first = 0
     while first < total:
         first += emit(obj, min(500, total - first), first=first, flags=flags)
+
+
+@contextlib.contextmanager
+def warning_of_consumer():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    assert [(warning.category, "was never stopped" in str(warning.message)) for warning in caught] == [(ResourceWarning, True)]
 
 
 def take(consumer, total, timeout=20.0):
@@ -175,17 +185,86 @@ def test_closing_ends_it(bpf_object, what):
     obj.close()
 
 
-def test_dropped_it_ends(obj):
+@pytest.mark.parametrize("target", [None, lambda array: None], ids=["alone", "target"])
+def test_dropped_it_ends(obj, target):
     ring = obj.ring_buffer("events", type=NUMBER)
     threads = len(os.listdir("/proc/self/task"))
-    consumer = ring.start()
-    assert len(os.listdir("/proc/self/task")) == threads + 1
-    del consumer
-    gc.collect()
-    assert len(os.listdir("/proc/self/task")) == threads
+    consumer = ring.start(target)
+    assert len(os.listdir("/proc/self/task")) == threads + 1 + (target is not None)
+    with warning_of_consumer():
+        del consumer
+        gc.collect()
+    while len(os.listdir("/proc/self/task")) > threads:
+        time.sleep(0.001)
     emit(obj, 1)
     assert len(ring.read_batch(timeout=0)) == 1
     ring.close()
+
+
+def test_dropped_with_its_ring_it_ends(obj):
+    """Nobody keeps either: not the thread that calls the target."""
+    threads = len(os.listdir("/proc/self/task"))
+    with warning_of_consumer():
+        obj.ring_buffer("events", type=NUMBER).start(print)
+        gc.collect()
+    while len(os.listdir("/proc/self/task")) > threads:
+        time.sleep(0.001)
+
+
+def test_what_is_queued_when_it_is_dropped_goes_to_the_target(obj, ring):
+    got, first, go_on = [], threading.Event(), threading.Event()
+
+    def target(array):
+        first.set()
+        go_on.wait(10)
+        got.append(array)
+
+    consumer = ring.start(target, block_records=10)
+    emit(obj, 10)
+    first.wait(10)
+    emit(obj, 20, first=10)
+    while consumer.records < 30:
+        time.sleep(0.001)
+    with warning_of_consumer():
+        del consumer
+        gc.collect()
+    go_on.set()
+    while sum(map(len, got)) < 30:
+        time.sleep(0.001)
+    assert np.array_equal(np.concatenate(got)["number"], np.arange(30))
+
+
+def test_failure_of_a_target_that_nobody_asks_for_is_reported(obj, ring, monkeypatch):
+    reported = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def target(array):
+        inside.set()
+        go_on.wait(10)
+        raise ZeroDivisionError
+
+    consumer = ring.start(target)
+    emit(obj, 1)
+    inside.wait(10)
+    with warning_of_consumer():
+        del consumer
+        gc.collect()
+    go_on.set()
+    while not reported:
+        time.sleep(0.001)
+    assert reported[0].exc_type is ZeroDivisionError
+
+
+def test_a_block_is_filled_up_while_nobody_takes_it(obj, ring):
+    with ring.start(block_records=100, blocks=2) as consumer:
+        for turn in range(25):
+            emit(obj, 10, first=10 * turn)
+            while consumer.records < min(10 * turn + 10, 200):
+                time.sleep(0.0005)
+        assert consumer.queued == 200
+        assert [len(consumer.get()) for _ in range(2)] == [100, 100]
+        assert take(consumer, 50).tolist() == list(range(200, 250))
 
 
 def test_arrays_outlive_it(obj, ring):

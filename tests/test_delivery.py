@@ -273,3 +273,10 @@ def test_stats_while_another_thread_reads(obj):
         assert seen == sorted(seen) and ring.stats().records == 100
     with pytest.raises(ValueError, match="closed"):
         ring.stats()
+
+
+def test_map_that_counts_no_drops(obj):
+    with pytest.raises(TypeError, match="drops must be a map"):
+        pylbpf.RingBuffer(obj.maps["events"], drops=obj.maps["scratch"])
+    with pytest.raises(TypeError, match="drops must be a map"):
+        pylbpf.RingBuffer(obj.maps["events"], drops=3)

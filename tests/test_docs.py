@@ -399,7 +399,7 @@ OURS = re.compile(
     r"| RingBuffer\.(closed|close|records|read_batch_async|start|stats) | Record(\..*)? | RecordBatch(\..*)? | Lease(\..*)?"
     r"| Consumer(\..*)? | Ring(Stats|State)(\..*)? | NativeCallback(\..*)?"
     r"| UserRingBuffer\.(closed|capacity|sent) | UserSample(\..*)?"
-    r"| PerfEvent\.(closed|close|targets|name) | PerfBuffer\.(closed|stats|records) | Perf(Record|Stats|Cpu)(\..*)?"
+    r"| PerfEvent\.(closed|close|targets|name) | PerfBuffer\.(closed|close|records|read_batch_async|stats) | Perf(Record|Stats|Cpu)(\..*)?"
     r"| ProgramHandler\..* | NativeHandler(\..*)? | LoadOpts\..* | Registration(\..*)? | handlers | SectionInfo"
     r"| Load(Report|Result)(\..*)? | Verify(Report|Result|Comparison|Change)(\..*)?"
     r"| TestRun(\..*)? | (Program|Map|Btf)Info\..* | LinkInfo(\..*)? | AttachFlags | XdpFlags | query | features | xdp"

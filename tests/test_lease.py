@@ -4,7 +4,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import sys
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -238,3 +240,46 @@ def test_views_of_an_empty_loan_show_nothing_and_harm_nothing(obj):
             assert len(view) == 0 and len(array) == 0
         emit(obj, 3)
         assert len(ring.read_batch(timeout=0)) == 3
+
+
+@pytest.mark.parametrize("how", ["alone", "with its ring"])
+def test_dropped_in_the_middle_it_ends(obj, how):
+    ring = obj.ring_buffer("events", type=NUMBER)
+    emit(obj, 5)
+    lease = ring.borrow(3, timeout=0).__enter__()
+    array = lease.array
+    there = weakref.ref(ring)
+    del lease
+    with pytest.raises(pylbpf.StateError, match="borrowed"):
+        ring.consume()              # the array keeps it
+    assert array["number"].tolist() == [0, 1, 2]
+    if how == "alone":
+        del array
+        assert ring.read_batch(timeout=0)["number"].tolist() == [3, 4]
+        ring.close()
+    else:
+        del ring, array
+        assert there() is None
+        with obj.ring_buffer("events", type=NUMBER) as ring:
+            assert ring.read_batch(timeout=0)["number"].tolist() == [3, 4]
+
+
+def test_lease_in_a_cycle_is_collected(obj):
+    ring = obj.ring_buffer("events", type=NUMBER)
+    kept: list[pylbpf.Lease] = []
+    ring.add(obj.maps["others"], kept.append, type=NUMBER)
+    emit(obj, 5)
+    kept.append(ring.borrow(timeout=0).__enter__())
+    there = weakref.ref(ring)
+    del ring, kept
+    gc.collect()
+    assert there() is None
+
+
+def test_arrays_of_dtypes_with_shapes(obj):
+    with obj.ring_buffer("events", type=np.dtype("(2,)u4")) as ring:
+        emit(obj, 300, first=1 << 32)
+        expected = [[at, 1] for at in range(300)] if sys.byteorder == "little" else [[1, at] for at in range(300)]
+        with ring.borrow(100, timeout=0) as batch:
+            assert batch.array.shape == (100, 2) and batch.array.tolist() == expected[:100]
+        assert ring.read_batch(timeout=0).tolist() == expected[100:]

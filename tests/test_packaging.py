@@ -95,7 +95,8 @@ def test_sdist_has_what_a_packager_needs(sdist):
 
 def test_sdist_has_nothing_that_was_built(sdist):
     assert not names(sdist, "*.so", "*.pyc")
-    assert names(sdist, "*.o") == {"src/pylbpf/demo/demo.bpf.o"}
+    examples = {f"examples/{path.name}" for path in ROOT.glob("examples/*.bpf.o")}
+    assert examples and names(sdist, "*.o") == {"src/pylbpf/demo/demo.bpf.o", *examples}
     translated = {f"{name[:-len('.pyx')]}.c" for name in names(PACKAGE, "*.pyx")}
     assert not translated & {Path(name).name for name in names(sdist, "*.c")}
 

@@ -1,12 +1,14 @@
 """Perf buffers: every record once, in order on its CPU, and what was lost counted; also with exceptions and at the wrap."""
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import gc
 import os
 import select
 import struct
+import threading
 import time
 
 import pytest
@@ -256,6 +258,9 @@ def test_own_attributes(sender):
     for wrong, error in ((b"short", ValueError), (bytes(5000), ValueError), (3, TypeError)):
         with pytest.raises(error):
             sender.obj.perf_buffer("events", attr=wrong)
+    backward = struct.pack("=IIQQQQQI", 1, 112, 10, 1, 1 << 10, 0, 1 << 27, 1).ljust(112, b"\0")
+    with pytest.raises(ValueError, match="write_backward"):
+        sender.obj.perf_buffer("events", attr=backward)
 
 
 def test_cpus_and_keys(sender):
@@ -429,6 +434,59 @@ def test_asyncio_by_descriptor(sender):
 
 
 # ---------------------------------------------------------------- life and death
+
+
+def test_event_loop(sender):
+    async def main():
+        task = asyncio.ensure_future(beside())
+        got = []
+        async for record in buffer:
+            got.append(record.number)
+            if len(got) == 300:
+                break
+        await task
+        assert got == list(range(300))
+        assert len(await buffer.read_batch_async(timeout=0.01)) == 0
+        task = asyncio.ensure_future(beside())
+        batch = await buffer.read_batch_async()
+        assert batch["number"][0] == 300
+        await task
+        buffer.read_batch(timeout=0)
+        waiting = asyncio.ensure_future(buffer.read_batch_async())
+        await asyncio.sleep(0.01)
+        buffer.close()
+        with pytest.raises(ValueError, match="closed"):
+            await waiting
+
+    async def beside():
+        await asyncio.sleep(0.01)
+        sender.send(300)
+
+    with sender.obj.perf_buffer("events", type=PAIR, pages=16) as buffer:
+        asyncio.run(main())
+
+
+@pytest.mark.timeout(method="thread")
+def test_signals_are_handled_while_close_waits_for_a_callback(sender, alarm):
+    inside, go_on = threading.Event(), threading.Event()
+
+    def callback(record):
+        inside.set()
+        go_on.wait(20)
+
+    def handler(*_):
+        raise TimeoutError("enough")
+
+    buffer = sender.obj.perf_buffer("events", callback)
+    sender.send()
+    with thread(buffer.poll, 5) as raised:
+        inside.wait(10)
+        alarm(handler, 0.03)
+        with pytest.raises(TimeoutError, match="enough"):
+            buffer.close()
+        go_on.set()
+        buffer.close()
+    assert raised == [] and buffer.closed
 
 
 def test_object_closed_first_closes_it(sender):

@@ -234,3 +234,33 @@ def test_dispatch_that_makes_no_sense(obj):
             obj.ring_buffer("events", dispatch=dispatch, tag=tag)
     with pytest.raises(TypeError):
         obj.ring_buffer("events", type=OPEN, dispatch=DISPATCH, tag="type")
+
+
+def test_numbers_by_name(obj):
+    for name in ("u8", "__u64", "<i8"):
+        with obj.ring_buffer("events", type=name) as ring:
+            emit(obj, 3)
+            assert ring.read_batch(timeout=0).tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="nothing_like_it"):
+        obj.ring_buffer("events", type="nothing_like_it")
+
+
+def test_memory_of_records_that_nobody_kept_is_used_again(obj):
+    """And of others it is not: whatever keeps them."""
+    kept, hashes = {}, []
+
+    def keep_some(record):
+        hashes.append(hash(record))
+        if number(record) % 3 == 0:
+            kept[number(record)] = record
+        elif number(record) % 3 == 1:
+            kept[number(record)] = memoryview(record)
+
+    for types in ({}, {"type": NUMBER}, {"dispatch": {0: NUMBER, None: None}, "tag": "number"}):
+        kept.clear()
+        hashes.clear()
+        with obj.ring_buffer("events", keep_some, **types) as ring:
+            emit(obj, 3000)
+            assert ring.consume() == 3000
+        assert len(kept) == 2000 and all(number(record) == at for at, record in kept.items())
+        assert len(set(hashes)) > 2900

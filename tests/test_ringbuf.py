@@ -5,7 +5,6 @@ import contextlib
 import gc
 import os
 import select
-import signal
 import threading
 import time
 
@@ -314,6 +313,32 @@ def test_close_by_many_threads_at_once(obj):
         assert all_raised == [[]] * 4 and ring.closed
 
 
+@pytest.mark.timeout(method="thread")
+def test_signals_are_handled_while_close_waits_for_a_callback(obj, alarm):
+    inside, go_on = threading.Event(), threading.Event()
+
+    def callback(record):
+        inside.set()
+        go_on.wait(20)
+
+    def handler(*_):
+        raise TimeoutError("enough")
+
+    ring = obj.ring_buffer("even", callback)
+    send_even(obj)
+    with thread(ring.poll, 5) as raised:
+        inside.wait(10)
+        alarm(handler, 0.03)
+        with pytest.raises(TimeoutError, match="enough"):
+            ring.close()
+        assert not ring.closed
+        with pytest.raises(ValueError, match="closed"):
+            ring.poll(0)
+        go_on.set()
+        ring.close()
+    assert raised == [] and ring.closed
+
+
 # ---------------------------------------------------------------- waiting
 
 
@@ -388,20 +413,6 @@ def test_descriptor_can_be_waited_for(obj):
         assert select.select([ring], [], [], 5)[0] == [ring]
         assert not os.get_inheritable(ring.fileno())
         ring.consume()
-
-
-@pytest.fixture
-def alarm():
-    """alarm(handler, first, interval): SIGALRM for the block."""
-    before = signal.getsignal(signal.SIGALRM)
-
-    def start(handler, first, interval=0.0):
-        signal.signal(signal.SIGALRM, handler)
-        signal.setitimer(signal.ITIMER_REAL, first, interval)
-
-    yield start
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.timeout(method="thread")

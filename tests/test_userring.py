@@ -16,7 +16,6 @@ import pytest
 import pylbpf
 import rings
 from test_fork import in_child
-from test_ringbuf import alarm as alarm  # noqa: F401
 from test_ringbuf import thread
 
 pytestmark = pytest.mark.bpf
@@ -366,7 +365,7 @@ def test_waiting_for_much_room_while_there_is_a_little_sleeps(side):
 
 
 @pytest.mark.timeout(method="thread")
-def test_signals_are_handled_while_waiting(side, alarm):  # noqa: F811
+def test_signals_are_handled_while_waiting(side, alarm):
     ticks = []
     fill(side.ring)
     alarm(lambda *_: ticks.append(1), 0.01, 0.01)

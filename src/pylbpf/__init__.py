@@ -58,7 +58,7 @@ _LATER = {
     "LinkInfo": "linkinfo", "ProgramInfo": "info", "MapInfo": "info", "BtfInfo": "info",
     "TestRun": "testrun", "stats_enabled": "runstats", "query": "", "features": "", "xdp": "",
     "TcHook": "tc", "TcFilter": "tc", "Linker": "linker", "link_files": "linker",
-    "PerfEvent": "perfevent", "PerfBuffer": "perfbuf", "PerfRecord": "perfbuf", "PerfStats": "perfstats",
+    "PerfEvent": "perfevent", "PerfBuffer": "perfbuf", "PerfRecord": "perfring", "PerfStats": "perfstats",
     "PerfCpu": "perfstats",
     **dict.fromkeys(("verify_many", "VerifyReport", "VerifyResult", "VerifyComparison", "VerifyChange"), "verify"),
 }

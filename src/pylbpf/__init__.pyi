@@ -83,7 +83,7 @@ from .ringbuf import RingBuffer as RingBuffer
 from .ringstats import RingState as RingState
 from .ringstats import RingStats as RingStats
 from .perfbuf import PerfBuffer as PerfBuffer
-from .perfbuf import PerfRecord as PerfRecord
+from .perfring import PerfRecord as PerfRecord
 from .perfevent import PerfEvent as PerfEvent
 from .perfstats import PerfCpu as PerfCpu
 from .perfstats import PerfStats as PerfStats

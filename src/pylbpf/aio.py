@@ -1,4 +1,4 @@
-"""Ring buffers in an event loop: asyncio's own, uvloop, or any other with add_reader()."""
+"""Ring buffers and perf buffers in an event loop: asyncio's own, uvloop, or any other with add_reader()."""
 from __future__ import annotations
 
 import asyncio
@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .ringbuf import RingBuffer
+    from .reader import Reader
 
 # Records that were sent without a wake-up are looked for by a timer: often while it finds some, seldom while it does not.
 SHORTEST, LONGEST = 0.001, 0.1
@@ -14,7 +14,7 @@ SHORTEST, LONGEST = 0.001, 0.1
 TURN = 256
 
 
-async def wait(ring: RingBuffer, timeout: float | None = None) -> bool:
+async def wait(ring: Reader, timeout: float | None = None) -> bool:
     """Until records wait (true) or the time is up (false); ValueError if the ring buffer is closed meanwhile."""
     if ring._waits():
         return True
@@ -26,7 +26,7 @@ async def wait(ring: RingBuffer, timeout: float | None = None) -> bool:
 class _Wait:
     """One wait of one task."""
 
-    def __init__(self, ring: RingBuffer, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, ring: Reader, loop: asyncio.AbstractEventLoop) -> None:
         self.ring = ring
         self.loop = loop
         self.done: asyncio.Future[bool] = loop.create_future()
@@ -117,9 +117,9 @@ def count(batch: Any) -> int:
     return sum(map(len, batch.values())) if isinstance(batch, dict) else len(batch)
 
 
-async def read_batch(ring: RingBuffer, max_records: int | None, max_bytes: int | None, timeout: float | None,
+async def read_batch(ring: Reader, max_records: int | None, max_bytes: int | None, timeout: float | None,
                      into: Any) -> Any:
-    """RingBuffer.read_batch() for a task. Cancelled, it has taken nothing."""
+    """read_batch() for a task. Cancelled, it has taken nothing."""
     loop = asyncio.get_running_loop()
     end = None if timeout is None else loop.time() + timeout
     while True:
@@ -131,7 +131,7 @@ async def read_batch(ring: RingBuffer, max_records: int | None, max_bytes: int |
 class AsyncRecords:
     """Records one by one, for ``async for``."""
 
-    def __init__(self, ring: RingBuffer) -> None:
+    def __init__(self, ring: Reader) -> None:
         self.ring = ring
         self.waiting = ring.records(0)
         self.turn = TURN

@@ -1,191 +1,24 @@
-"""A thread that drains a ring buffer without the GIL, into a queue of blocks that become numpy arrays."""
+"""Consumers: ring buffers that are drained while Python does something else."""
 import atexit as _atexit
 import threading as _threading
 from _weakref import ref as _ref
 
 cimport cython
-from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport errno
-from libc.stdint cimport uint64_t
-from libc.stdlib cimport calloc, free
-from posix.signal cimport SIG_SETMASK, sigset_t
-from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
-from posix.unistd cimport close as close_fd, write
+from cpython.object cimport PyObject
 
-from .block cimport Block, Pool
-from .deadline cimport deadline_of, now
+from .deadline cimport deadline_of
 from .delivery cimport Source
-from .errors cimport fail
+from .draining cimport Draining, prepare
 from .handle cimport fork_generation
-from .record cimport StructType, numpy, plain
-from .recordbatch cimport FULL, MISFIT, Stop, copy_structs
-from .ring cimport Ring, ring_begin, ring_commit, ring_look, ring_memory, ring_record, ring_step, ring_waits, ring_walk
-from .ringbuf cimport CONSUMER, RingBuffer
-from .workers cimport block_signals
+from .reader cimport CONSUMER
+from .record cimport StructType, plain
+from .ringbuf cimport RingBuffer
 
-cdef extern from "<signal.h>" nogil:
-    int pthread_sigmask(int how, const sigset_t *wanted, sigset_t *before)
-
-cdef extern from "<pthread.h>" nogil:
-    int pthread_create(pthread_t *thread, const void *attributes, void *(*start)(void *) noexcept, void *argument)
-    int pthread_join(pthread_t thread, void **result)
-    int pthread_mutex_init(pthread_mutex_t *mutex, const void *attributes)
-    int pthread_mutex_lock(pthread_mutex_t *mutex)
-    int pthread_mutex_unlock(pthread_mutex_t *mutex)
-    int pthread_cond_init(pthread_cond_t *condition, const void *attributes)
-    int pthread_cond_broadcast(pthread_cond_t *condition)
-    int pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex)
-    int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const timespec *until)
-
-cdef extern from "<poll.h>" nogil:
-    struct pollfd:
-        int fd
-        short events
-        short revents
-    int ppoll(pollfd *fds, unsigned long count, const timespec *timeout, const void *mask)
-    short POLLIN
-
-cdef extern from "<sys/eventfd.h>" nogil:
-    int eventfd(unsigned int initial, int flags)
-    int EFD_CLOEXEC, EFD_NONBLOCK
-
-cdef enum:
-    SECOND = 1000000000
-    LONGEST_WAIT = 100000000    # nanoseconds without a look for signals, or for records sent without a wake-up
-    SHORTEST_WAIT = 50000
+cdef extern from "Python.h":
+    int PyErr_ResourceWarning(object source, Py_ssize_t stack_level, const char *format, ...) except -1
 
 cdef list _running = []         # weak references: stopped when the interpreter exits
 
-
-# On the thread
-
-cdef void skip(ring_memory *ring) noexcept nogil:
-    cdef ring_walk walk
-    cdef ring_record record
-    ring_begin(ring, &walk)
-    if ring_look(ring, &walk, &record):
-        ring_step(&walk, &record)
-    ring_commit(ring, &walk)
-
-
-cdef size_t fill(Drain *drain, char *block) noexcept nogil:
-    """Copy what waits, up to a whole block; records of another size are counted and left out."""
-    cdef size_t count = 0
-    cdef Stop stop
-    cdef int at = 0
-    while at < drain.ring_count:
-        count += copy_structs(drain.rings[at], block + count * drain.size, drain.size, drain.room - count, &stop)
-        if stop == FULL:
-            break
-        if stop == MISFIT:
-            skip(drain.rings[at])
-            drain.misfits += 1
-        else:
-            at += 1
-    return count
-
-
-cdef bint something_waits(Drain *drain) noexcept nogil:
-    cdef int at
-    for at in range(drain.ring_count):
-        if ring_waits(drain.rings[at]):
-            return True
-    return False
-
-
-cdef bint has_stopped(Drain *drain) noexcept nogil:
-    cdef bint stopped
-    pthread_mutex_lock(&drain.mutex)
-    stopped = drain.stopped
-    pthread_mutex_unlock(&drain.mutex)
-    return stopped
-
-
-cdef void rest(Drain *drain, long *nap) noexcept nogil:
-    """Until records come or time is up: a little, and longer each time that nothing was found."""
-    cdef pollfd fds[2]
-    cdef timespec time
-    cdef int at
-    fds[0].fd = drain.stop_fd
-    fds[1].fd = drain.epoll_fd
-    fds[0].events = fds[1].events = POLLIN
-    time.tv_sec = 0
-    time.tv_nsec = nap[0]
-    if ppoll(fds, 2, &time, NULL) > 0 and fds[1].revents:
-        if something_waits(drain):
-            return
-        # Readable, and nothing is there: a record that is not yet submitted.
-        time.tv_nsec = SHORTEST_WAIT
-        ppoll(fds, 1, &time, NULL)
-        return
-    nap[0] = min(2 * nap[0], <long>LONGEST_WAIT)
-
-
-cdef char *free_block(Drain *drain) noexcept nogil:
-    """A block to fill, or NULL when it is time to stop. Waits, or takes the oldest back, if there is none."""
-    cdef char *block = NULL
-    pthread_mutex_lock(&drain.mutex)
-    while not drain.stopped:
-        if drain.free_count:
-            drain.free_count -= 1
-            block = drain.free[drain.free_count]
-            break
-        if drain.overwrite and drain.queued:
-            block = drain.filled[drain.first]
-            drain.overwritten += drain.counts[drain.first]
-            drain.first = (drain.first + 1) % drain.blocks
-            drain.queued -= 1
-            break
-        pthread_cond_wait(&drain.news, &drain.mutex)
-    pthread_mutex_unlock(&drain.mutex)
-    return block
-
-
-cdef bint pass_on(Drain *drain, char *block, size_t count) noexcept nogil:
-    """Queue a block, or keep an empty one; false when it is time to stop."""
-    cdef size_t at
-    cdef bint go_on
-    pthread_mutex_lock(&drain.mutex)
-    if count:
-        at = (drain.first + drain.queued) % drain.blocks
-        drain.filled[at] = block
-        drain.counts[at] = count
-        drain.queued += 1
-        drain.taken += count
-        pthread_cond_broadcast(&drain.news)
-    else:
-        drain.free[drain.free_count] = block
-        drain.free_count += 1
-    go_on = not drain.stopped
-    pthread_mutex_unlock(&drain.mutex)
-    return go_on
-
-
-cdef void *be_consumer(void *argument) noexcept nogil:
-    cdef Drain *drain = <Drain *>argument
-    cdef char *block
-    cdef size_t count
-    cdef long nap = SHORTEST_WAIT
-    while not has_stopped(drain):
-        # A block is only taken, perhaps from those that are queued, when there is something for it.
-        if not something_waits(drain):
-            rest(drain, &nap)
-            continue
-        nap = SHORTEST_WAIT
-        block = free_block(drain)
-        if block == NULL:
-            break
-        count = fill(drain, block)
-        if not pass_on(drain, block, count):
-            break
-    pthread_mutex_lock(&drain.mutex)
-    drain.ended = True
-    pthread_cond_broadcast(&drain.news)
-    pthread_mutex_unlock(&drain.mutex)
-    return NULL
-
-
-# On other threads
 
 @cython.final
 @cython.no_gc_clear
@@ -193,158 +26,66 @@ cdef class Consumer:
     """A thread that drains a ring buffer of one type without the GIL, and queues blocks of its records.
 
     Iterate over it, or call get(), for structured arrays in the order of the records; they are the caller's. Or a target
-    was given to RingBuffer.start(), which a Python thread calls with each. ``with`` and stop() end it. Records that are
-    queued by then are still there to be taken; those in the ring stay there.
+    was given to RingBuffer.start(), which a Python thread calls with each. ``with`` and stop() end it, and so does
+    dropping it, with a ResourceWarning if it still runs. Records that are queued by then are still there to be taken, by
+    the target too; those in the ring stay there.
     """
-
-    def __cinit__(self):
-        self.drain.stop_fd = -1
 
     def __init__(self):
         raise TypeError("consumers are started by RingBuffer.start()")
 
     def __dealloc__(self):
-        cdef size_t at
-        if self.generation != fork_generation():
-            if self.drain.stop_fd >= 0:
-                close_fd(self.drain.stop_fd)
-            return                  # the thread is the parent's, and its lock may be held for ever
-        self.signal_stop()
-        self.end()
-        for at in range(self.drain.free_count):
-            free(self.drain.free[at])
-        for at in range(self.drain.queued):
-            free(self.drain.filled[(self.drain.first + at) % self.drain.blocks])
-        free(self.drain.free)
-        free(self.drain.filled)
-        free(self.drain.counts)
-        free(self.drain.rings)
-        if self.drain.stop_fd >= 0:
-            close_fd(self.drain.stop_fd)
+        if self.draining is not None and self.draining.generation == fork_generation():
+            self.draining.dropped = True
+            self.draining.signal_stop()
+            self.draining.end()
+
+    def __del__(self):
+        if self.runs():
+            text = str(self.draining.ring)
+            PyErr_ResourceWarning(self, 1, b"a consumer of %U was never stopped", <PyObject *>text)
+
+    cdef bint runs(self):
+        return (self.draining is not None and self.draining.started and not self.draining.drain.ended
+                and self.draining.generation == fork_generation())
 
     def __repr__(self):
-        return f"<Consumer: {'running' if self.running else 'stopped'}, {self.drain.queued} blocks queued>"
-
-    cdef int begin(self) except -1:
-        cdef sigset_t blocked, before
-        cdef int code
-        pthread_mutex_init(&self.drain.mutex, NULL)
-        pthread_cond_init(&self.drain.news, NULL)
-        block_signals(&blocked)
-        pthread_sigmask(SIG_SETMASK, &blocked, &before)
-        code = pthread_create(&self.thread, NULL, be_consumer, &self.drain)
-        pthread_sigmask(SIG_SETMASK, &before, NULL)
-        if code:
-            fail(code, "start", "consumer")
-        self.started = True
-        return 0
-
-    cdef void signal_stop(self) noexcept nogil:
-        cdef uint64_t one = 1
-        if not self.started:
-            return
-        pthread_mutex_lock(&self.drain.mutex)
-        self.drain.stopped = True
-        pthread_cond_broadcast(&self.drain.news)
-        pthread_mutex_unlock(&self.drain.mutex)
-        write(self.drain.stop_fd, &one, sizeof(one))
-
-    cdef void end(self) noexcept:
-        """Join the thread, once."""
-        cdef pthread_t thread = self.thread
-        if not self.started or self.joined:
-            return
-        self.joined = True
-        with nogil:
-            pthread_join(thread, NULL)
-        if self.ring is not None and self.ring.holder == CONSUMER:
-            self.ring.release()
+        return f"<Consumer: {'running' if self.runs() else 'stopped'}, {self.draining.drain.queued} blocks queued>"
 
     @property
     def running(self):
         """Whether it drains the ring."""
-        return self.started and not self.drain.ended and self.generation == fork_generation()
+        return self.runs()
 
     @property
     def queued(self):
         """Records that wait to be taken."""
-        cdef size_t total = 0
-        cdef size_t at
-        if self.generation == fork_generation():
-            pthread_mutex_lock(&self.drain.mutex)
-            for at in range(self.drain.queued):
-                total += self.drain.counts[(self.drain.first + at) % self.drain.blocks]
-            pthread_mutex_unlock(&self.drain.mutex)
-        return total
+        return self.draining.queued()
 
     @property
     def records(self):
         """Records that it has taken out of the ring."""
-        return self.drain.taken
+        return self.draining.drain.taken
 
     @property
     def overwritten(self):
         """Records that nobody took in time, with the policy "overwrite"."""
-        return self.drain.overwritten
+        return self.draining.drain.overwritten
 
     @property
     def misfits(self):
         """Records of another size than the type's, which were left out."""
-        return self.drain.misfits
-
-    cdef object next_block(self, double deadline):
-        """The next array, or None if there is none until the deadline, or there will be none any more."""
-        cdef Drain *drain = &self.drain
-        cdef timespec until
-        cdef char *data = NULL
-        cdef size_t count = 0
-        cdef Block fresh, block
-        cdef bint over = False
-        if self.generation != fork_generation():
-            return None
-        fresh = self.pool.take(drain.room * drain.size)
-        block = Block.__new__(Block)
-        while data == NULL and not over:
-            with nogil:
-                clock_gettime(CLOCK_REALTIME, &until)
-                until.tv_nsec += LONGEST_WAIT
-                if until.tv_nsec >= SECOND:
-                    until.tv_sec += 1
-                    until.tv_nsec -= SECOND
-                pthread_mutex_lock(&drain.mutex)
-                if not drain.queued and not drain.ended and now() < deadline:
-                    pthread_cond_timedwait(&drain.news, &drain.mutex, &until)
-                if drain.queued:
-                    data = drain.filled[drain.first]
-                    count = drain.counts[drain.first]
-                    drain.first = (drain.first + 1) % drain.blocks
-                    drain.queued -= 1
-                    drain.free[drain.free_count] = fresh.data
-                    drain.free_count += 1
-                    pthread_cond_broadcast(&drain.news)
-                else:
-                    over = drain.ended or now() >= deadline
-                pthread_mutex_unlock(&drain.mutex)
-            if data == NULL:
-                PyErr_CheckSignals()
-        if data == NULL:
-            return None
-        fresh.data = NULL               # it is the thread's now
-        block.data = data
-        block.size = drain.room * drain.size
-        block.length = count * drain.size
-        block.pool = self.pool
-        return numpy().frombuffer(block, self.type.dtype, count)
+        return self.draining.drain.misfits
 
     def get(self, timeout=None):
         """The next array, waiting up to ``timeout`` seconds (None: for ever); None if there is none, or it was stopped."""
-        return self.next_block(deadline_of(timeout))
+        return self.draining.next_block(deadline_of(timeout))
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        array = self.next_block(deadline_of(None))
+        array = self.draining.next_block(deadline_of(None))
         if array is None:
             raise StopIteration
         return array
@@ -357,56 +98,64 @@ cdef class Consumer:
 
     def _halt(self):
         """End the threads; from the target's own, it ends when that returns."""
-        if self.generation != fork_generation():
+        if self.draining.generation != fork_generation():
             return
-        self.signal_stop()
+        self.draining.signal_stop()
         with self.lock:
-            self.end()
+            self.draining.end()
         if self.feeder is not None and self.feeder is not _threading.current_thread():
             self.feeder.join()
 
     def stop(self):
         """Stop draining, let the target have what is queued, and wait for both; raises what the target raised, once."""
         self._halt()
-        failure = self.failure
-        self.failure = None
+        failure = self.draining.failure
+        self.draining.failure = None
         if failure is not None:
             raise failure
 
 
-def _feed(consumer, target):
-    """The thread that calls the target."""
-    cdef Consumer drained = consumer
+def _feed(draining, target):
+    """The thread that calls the target. It does not keep the Consumer."""
+    cdef Draining work = draining
     try:
-        for array in drained:
+        while (array := work.next_block(deadline_of(None))) is not None:
             target(array)
             array = None
     except BaseException as error:
-        drained.failure = error
-        drained.signal_stop()
+        work.signal_stop()
+        if work.dropped:
+            raise
+        work.failure = error
 
 
 cdef Consumer start_consumer(RingBuffer ring, object target, size_t room, size_t blocks, object policy):
     cdef Consumer consumer = Consumer.__new__(Consumer)
-    cdef Source source = <Source>ring.sources[0]
+    cdef Draining draining = Draining.__new__(Draining)
+    cdef Source source
     if policy not in ("wait", "overwrite"):
         raise ValueError(f"policy is 'wait' or 'overwrite', not {policy!r}")
     if target is not None and not callable(target):
         raise TypeError(f"target must be callable or None, not {type(target).__name__}")
-    for item in ring.sources:
-        if not plain((<Source>item).type) or (<StructType>(<Source>item).type).dtype != (<StructType>source.type).dtype:
-            raise TypeError("a consumer needs records of one type, without a tail")
     # From here on nobody else reads.
     ring.acquire()
     ring.holder = CONSUMER
     try:
-        prepare(consumer, ring, target, room, blocks, policy)
-        consumer.begin()
+        source = <Source>ring.sources[0]
+        for item in ring.sources:
+            if not plain((<Source>item).type) or (<StructType>(<Source>item).type).dtype != (<StructType>source.type).dtype:
+                raise TypeError("a consumer needs records of one type, without a tail")
+        prepare(draining, ring, room, blocks, policy)
+        consumer.draining = draining
+        consumer.lock = _threading.Lock()
+        if target is not None:
+            consumer.feeder = _threading.Thread(target=_feed, args=(draining, target), name="pylbpf-consumer", daemon=True)
+        draining.begin()
         if consumer.feeder is not None:
             consumer.feeder.start()
     except BaseException:
-        consumer.signal_stop()
-        consumer.end()
+        draining.signal_stop()
+        draining.end()
         if ring.holder == CONSUMER:
             ring.release()
         raise
@@ -414,43 +163,6 @@ cdef Consumer start_consumer(RingBuffer ring, object target, size_t room, size_t
     _running[:] = [each for each in _running if each() is not None]
     _running.append(_ref(consumer))
     return consumer
-
-
-cdef int prepare(Consumer consumer, RingBuffer ring, object target, size_t room, size_t blocks, object policy) except -1:
-    cdef Drain *drain = &consumer.drain
-    cdef Block block
-    cdef int at
-    cdef size_t number
-    consumer.generation = fork_generation()
-    consumer.type = (<Source>ring.sources[0]).type
-    consumer.ring = ring
-    consumer.pool = Pool.__new__(Pool)
-    consumer.lock = _threading.Lock()
-    drain.size = consumer.type.size
-    drain.room = room
-    drain.overwrite = policy == "overwrite"
-    drain.ring_count = <int>len(ring.rings)
-    drain.rings = <ring_memory **>calloc(drain.ring_count, sizeof(void *))
-    drain.free = <char **>calloc(blocks + 1, sizeof(void *))
-    drain.filled = <char **>calloc(blocks + 1, sizeof(void *))
-    drain.counts = <size_t *>calloc(blocks + 1, sizeof(size_t))
-    if drain.rings == NULL or drain.free == NULL or drain.filled == NULL or drain.counts == NULL:
-        raise MemoryError()
-    drain.blocks = blocks
-    drain.epoll_fd = ring.epoll_fd
-    drain.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
-    if drain.stop_fd < 0:
-        fail(errno, "start", "consumer")
-    for at in range(drain.ring_count):
-        drain.rings[at] = &(<Ring>ring.rings[at]).memory
-    for number in range(blocks):
-        block = consumer.pool.take(room * drain.size)
-        drain.free[drain.free_count] = block.data
-        drain.free_count += 1
-        block.data = NULL
-    if target is not None:
-        consumer.feeder = _threading.Thread(target=_feed, args=(consumer, target), name="pylbpf-consumer", daemon=True)
-    return 0
 
 
 def start(RingBuffer ring, target, block_records, blocks, policy):
@@ -468,6 +180,6 @@ def _stop_all():
     """No thread is left that could look at memory of an interpreter that is gone."""
     for reference in _running:
         consumer = reference()
-        if consumer is not None and (<Consumer>consumer).generation == fork_generation():
-            (<Consumer>consumer).signal_stop()
-            (<Consumer>consumer).end()
+        if consumer is not None and (<Consumer>consumer).draining.generation == fork_generation():
+            (<Consumer>consumer).draining.signal_stop()
+            (<Consumer>consumer).draining.end()

@@ -10,13 +10,13 @@ cdef double now() noexcept nogil:
     return time.tv_sec + time.tv_nsec * 1e-9
 
 
-cdef double deadline_of(object timeout) except? -1:
+cdef double deadline_of(object timeout, str what="timeout") except? -1:
     if timeout is None:
         return FOREVER
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout must be seconds or None, not {type(timeout).__name__}")
+        raise TypeError(f"{what} must be seconds or None, not {type(timeout).__name__}")
     if timeout != timeout:
-        raise ValueError("timeout is not a number")
+        raise ValueError(f"{what} is not a number")
     return max(1e-9, now() + <double>timeout)      # 0 is no moment
 
 

@@ -12,11 +12,12 @@ from .block cimport Pool
 from .deadline cimport now
 from .dispatch cimport TaggedType, split
 from .errors cimport fail
+from .feed cimport ring_record
 from .handle cimport fork_generation
 from .handlers cimport address_of
 from .record cimport RecordType, StructType, plain
 from .recordbatch cimport RecordBatch, read_any, read_structs
-from .ring cimport Ring, ring_begin, ring_commit, ring_look, ring_memory, ring_record, ring_step, ring_walk
+from .ring cimport Ring, ring_begin, ring_commit, ring_look, ring_memory, ring_step, ring_walk
 from .errors import StateError
 
 cdef enum:
@@ -97,6 +98,7 @@ cdef Py_ssize_t deliver_each(Source source, size_t limit, double until) except -
     cdef unsigned int generation = fork_generation()
     cdef RecordType type = source.type
     callback = source.callback
+    made = None
     ring_begin(ring, &walk)
     try:
         while <size_t>count < limit and ring_look(ring, &walk, &record):
@@ -105,7 +107,7 @@ cdef Py_ssize_t deliver_each(Source source, size_t limit, double until) except -
             ring_step(&walk, &record)
             count += 1
             copied = False
-            made = type.make(source.ring, &record)
+            made = type.remake(made, source.ring, &record)
             ring_commit(ring, &walk)
             copied = True
             callback(made)

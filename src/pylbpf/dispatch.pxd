@@ -2,9 +2,9 @@
 from libc.stdint cimport int64_t
 
 from .block cimport Pool
+from .feed cimport Feed, ring_record
 from .record cimport RecordType
 from .recordbatch cimport RecordBatch
-from .ring cimport Ring, ring_record
 
 
 cdef struct Choice:
@@ -21,6 +21,7 @@ cdef class TaggedType(RecordType):
     cdef bint signed
     cdef str tag
 
+    cdef RecordType choose(self, Feed feed, const ring_record *record)
     cdef bint read_tag(self, const char *record, size_t size, int64_t *tag) noexcept nogil
     cdef void classify(self, const char *start, const int *ends, Py_ssize_t count, int *chosen, size_t *counts,
                        size_t *sizes) noexcept nogil

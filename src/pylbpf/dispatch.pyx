@@ -6,9 +6,9 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from .block cimport Block, Pool
+from .feed cimport Feed, ring_record
 from .record cimport RecordType, StructType, numpy, plain, prefix, record_type
 from .recordbatch cimport RecordBatch, empty_batch
-from .ring cimport Ring, ring_record
 
 from .record import RecordError
 
@@ -38,7 +38,13 @@ cdef class TaggedType(RecordType):
             memcpy(tag, at, 8)
         return True
 
-    cdef object make(self, Ring ring, const ring_record *record):
+    cdef object make(self, Feed feed, const ring_record *record):
+        return self.choose(feed, record).make(feed, record)
+
+    cdef object remake(self, object before, Feed feed, const ring_record *record):
+        return self.choose(feed, record).remake(before, feed, record)
+
+    cdef RecordType choose(self, Feed feed, const ring_record *record):
         cdef RecordType type = None
         cdef int64_t tag = 0
         if self.read_tag(record.data, record.size, &tag):
@@ -49,8 +55,8 @@ cdef class TaggedType(RecordType):
         if type is None:
             type = self.others
         if type is None:
-            raise RecordError(f"{prefix(ring)}a record has {what}", PyBytes_FromStringAndSize(record.data, record.size))
-        return type.make(ring, record)
+            raise RecordError(f"{prefix(feed)}a record has {what}", PyBytes_FromStringAndSize(record.data, record.size))
+        return type
 
     cdef void classify(self, const char *start, const int *ends, Py_ssize_t count, int *chosen, size_t *counts,
                        size_t *sizes) noexcept nogil:

@@ -1,10 +1,11 @@
 """Records in place."""
+from .reader cimport Reader
 from .record cimport StructType
 from .ring cimport Mapping, Ring, ring_walk
 
 
 cdef class Lease:
-    cdef object owner           # the RingBuffer, while records are borrowed
+    cdef Reader owner           # a RingBuffer, while records are borrowed
     cdef Ring ring
     cdef Mapping mapping
     cdef StructType type
@@ -26,4 +27,4 @@ cdef class Lease:
     cdef int check(self) except -1
 
 
-cdef Lease make_lease(object owner, size_t limit, object timeout)
+cdef Lease make_lease(Reader owner, size_t limit, object timeout)

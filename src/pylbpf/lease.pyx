@@ -3,8 +3,14 @@ cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdlib cimport free, realloc
 
+from .feed cimport ring_record
+from .handle cimport fork_generation
+from .ndarray cimport array_over
+from .reader cimport Reader
 from .record cimport StructType, numpy
-from .ring cimport Mapping, Ring, ring_begin, ring_commit, ring_look, ring_record, ring_rounded, ring_run, ring_step, ring_steps, ring_walk
+from .ring cimport (
+    Mapping, Ring, ring_begin, ring_commit, ring_look, ring_rounded, ring_run, ring_step, ring_steps, ring_walk,
+)
 
 cdef enum:
     HEADER = 8
@@ -28,7 +34,7 @@ cdef Py_ssize_t look_run(Ring ring, size_t size, size_t limit, ring_walk *walk, 
 cdef class Lease:
     """Records of one ring where the kernel wrote them, read-only, for the length of a ``with`` block.
 
-    At its end all of them are consumed, and their room is the producers' again. What is asked of the batch afterwards is
+    At its end, or when it is dropped, all of them are consumed, and their room is the producers' again. What is asked of the batch afterwards is
     a ValueError. An array or memoryview of it that lives longer stays as it was: it gets a copy at that moment, which
     costs about what read_batch() does. So drop it, or do without a name for it, where speed counts.
 
@@ -40,6 +46,10 @@ cdef class Lease:
         raise TypeError("records are borrowed by RingBuffer.borrow()")
 
     def __dealloc__(self):
+        if self.active:         # dropped without an end of its block; nobody looks any more, for views keep it
+            self.owner.loan = NULL
+            if self.owner.generation == fork_generation():
+                ring_commit(&self.ring.memory, &self.walk)
         free(self.offsets)
         free(self.sizes)
 
@@ -120,6 +130,7 @@ cdef class Lease:
         if self.exports and commit and self.count:
             self.ring.keep(self.begin, self.walk.position)
         self.active = False
+        self.owner.loan = NULL
         if commit:
             ring_commit(&self.ring.memory, &self.walk)
         if not self.exports:
@@ -128,9 +139,8 @@ cdef class Lease:
 
     def release(self):
         """Give the records back, as the end of the ``with`` block does; twice does nothing."""
-        owner = self.owner
-        if owner is not None and self.active:
-            owner._take_back(self)
+        if self.active:
+            self.owner._take_back(self)
         self.owner = None
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
@@ -155,9 +165,7 @@ cdef class Lease:
             raise ValueError("the ring buffer has no type: open it with one")
         if self.count == 0:
             return numpy().empty(0, self.type.dtype)
-        # ndarray() itself forgets that it holds a buffer; frombuffer() does not.
-        held = numpy().frombuffer(self, "u1")
-        return numpy().ndarray((self.count,), self.type.dtype, held, HEADER, (self.stride,))
+        return array_over(memoryview(self), self.start + HEADER, self.count, self.stride, self.type.dtype, False)
 
     def __iter__(self):
         cdef Py_ssize_t at
@@ -181,7 +189,7 @@ cdef class Lease:
         return memoryview(self)[offset + HEADER:offset + HEADER + size]
 
 
-cdef Lease make_lease(object owner, size_t limit, object timeout):
+cdef Lease make_lease(Reader owner, size_t limit, object timeout):
     cdef Lease lease = Lease.__new__(Lease)
     lease.owner = owner
     lease.limit = limit

@@ -219,7 +219,7 @@ cdef class Object:
 
         The rest is as for RingBuffer, but types may also be names of structures in the object's BTF.
         """
-        from .ringbuf import RingBuffer
+        from .ringbuf import RingBuffer, counts_drops
         from .record import named_type
         if isinstance(type, str):
             type = named_type(self.btf, type, tail)
@@ -227,9 +227,9 @@ cdef class Object:
             dispatch = {key: named_type(self.btf, value, tail) if isinstance(value, str) else value
                         for key, value in dict(dispatch).items()}
         chosen = self.maps[map] if isinstance(map, str) else map
-        drops = f"{chosen.name}_drops" if isinstance(map, str) else None
+        drops = self.maps.get(f"{chosen.name}_drops") if isinstance(map, str) else None
         return RingBuffer(chosen, callback, type=type, dispatch=dispatch, tag=tag, batches=batches, tail=tail,
-                          drops=self.maps[drops] if drops in list(self.maps) else None)
+                          drops=drops if counts_drops(drops) else None)
 
     def perf_buffer(self, map, callback=None, *, type=None, dispatch=None, tail=False, **options):
         """Open a PerfBuffer on one of the object's maps, given by name or as a Map.

@@ -1,11 +1,10 @@
 """The memory of one CPU's perf buffer."""
 from libc.stdint cimport uint32_t, uint64_t
 
-from .block cimport Pool
 from .c cimport libbpf
-from .record cimport RecordType, StructType
-from .recordbatch cimport RecordBatch
-from .ring cimport ring_record
+from .dispatch cimport TaggedType
+from .feed cimport Feed, ring_record
+from .record cimport RecordType
 
 cdef extern from "perf_memory.h" nogil:
     enum perf_kind:
@@ -41,17 +40,17 @@ cdef extern from "perf_memory.h" nogil:
     void perf_commit(perf_memory *memory, perf_walk *walk)
 
 
-cdef class PerfRing:
+cdef class PerfRing(Feed):
     cdef perf_memory memory
     cdef int fd                 # of the event; libbpf's
     cdef int cpu
+    cdef RecordType type
+    cdef TaggedType tagged      # the same, if it is one
+    cdef bint raw               # events with their headers
     cdef uint64_t seen          # by an iterator: what lies behind is for its next round
 
-    cdef int map(self, libbpf.perf_buffer *buffer, int index, char *scratch) except -1
-
-
-# Cut off what the kernel has filled up with.
-cdef void fit(RecordType type, ring_record *record) noexcept
-# Up to `limit` records of `rings`, in their order.
-cdef object read_structs(list rings, StructType type, size_t limit, size_t limit_bytes, object into, Pool pool)
-cdef RecordBatch read_any(list rings, RecordType type, bint raw, size_t limit, size_t limit_bytes, object into, Pool pool)
+    cdef int map_memory(self, libbpf.perf_buffer *buffer, int index, char *scratch) except -1
+    # Cut off what the kernel has filled up with.
+    cdef void fit(self, ring_record *record) noexcept
+    # What Python sees of an event.
+    cdef object make(self, const perf_event *event)

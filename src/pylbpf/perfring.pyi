@@ -1,1 +1,8 @@
-# Only for other rooms, by cimport.
+from typing import final
+
+@final
+class PerfRecord:
+    cpu: int
+    type: int
+    misc: int
+    data: bytes

@@ -1,5 +1,5 @@
 """From the bytes of a record to what Python sees."""
-from .ring cimport Ring, ring_record
+from .feed cimport Feed, ring_record
 
 
 cdef class Arena:
@@ -10,7 +10,9 @@ cdef class Arena:
 
 cdef class RecordType:
     # Of any size: bytes.
-    cdef object make(self, Ring ring, const ring_record *record)
+    cdef object make(self, Feed feed, const ring_record *record)
+    # The same in the memory of the last one, if nobody has kept that.
+    cdef object remake(self, object before, Feed feed, const ring_record *record)
 
 
 cdef class StructType(RecordType)
@@ -35,7 +37,7 @@ cdef class StructType(RecordType):
     cdef Arena arena
 
     cdef bint fits(self, size_t size) noexcept nogil
-    cdef object wrong(self, Ring ring, const ring_record *record)
+    cdef object wrong(self, Feed feed, const ring_record *record)
     cdef object copy(self, const ring_record *record)
 
 
@@ -43,4 +45,4 @@ cdef object numpy()
 cdef RecordType record_type(object type, bint tail)
 # Whether all records have the size of the type.
 cdef bint plain(RecordType type)
-cdef str prefix(Ring ring)
+cdef str prefix(Feed feed)

@@ -5,13 +5,32 @@ is copied once, and its members are read when they are asked for.
 """
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject_GenericGetAttr
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
 
-from .ring cimport Ring, ring_record
+from .feed cimport Feed, ring_record
+
+cdef extern from *:
+    """
+    /* No one else has it; with no GIL others could be about to. A bytes object may have been asked for its hash. */
+    #ifdef Py_GIL_DISABLED
+    #define pylbpf_mine(thing) 0
+    #else
+    #define pylbpf_mine(thing) (Py_REFCNT(thing) == 1)
+    #endif
+    static inline void pylbpf_forget_hash(PyObject *bytes)
+    {
+        #pragma GCC diagnostic push
+        #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+        ((PyBytesObject *)bytes)->ob_shash = -1;
+        #pragma GCC diagnostic pop
+    }
+    """
+    bint mine "pylbpf_mine"(object thing)
+    void forget_hash "pylbpf_forget_hash"(object bytes)
 
 cdef enum:
     ARENA = 1 << 14
@@ -218,8 +237,8 @@ cdef Field make_field(str name, object dtype):
     return member
 
 
-cdef str prefix(Ring ring):
-    return "" if ring is None else f"{ring.map}: "
+cdef str prefix(Feed feed):
+    return "" if feed is None else f"{feed}: "
 
 
 cdef class RecordType:
@@ -228,8 +247,15 @@ cdef class RecordType:
     def __init__(self, *_):
         raise TypeError("types of records are made by ring buffers")
 
-    cdef object make(self, Ring ring, const ring_record *record):
+    cdef object make(self, Feed feed, const ring_record *record):
         return PyBytes_FromStringAndSize(record.data, record.size)
+
+    cdef object remake(self, object before, Feed feed, const ring_record *record):
+        if type(before) is not bytes or not mine(before) or PyBytes_GET_SIZE(before) != record.size:
+            return PyBytes_FromStringAndSize(record.data, record.size)
+        memcpy(PyBytes_AS_STRING(before), record.data, record.size)
+        forget_hash(before)
+        return before
 
 
 @cython.final
@@ -239,16 +265,26 @@ cdef class StructType(RecordType):
     cdef bint fits(self, size_t size) noexcept nogil:
         return size == <size_t>self.size or (self.tail and size > <size_t>self.size)
 
-    cdef object wrong(self, Ring ring, const ring_record *record):
+    cdef object wrong(self, Feed feed, const ring_record *record):
         return RecordError(
-            f"{prefix(ring)}a record has {record.size} bytes, and {self.name} "
+            f"{prefix(feed)}a record has {record.size} bytes, and {self.name} "
             f"{'at least ' if self.tail else ''}{self.size}",
             PyBytes_FromStringAndSize(record.data, record.size))
 
-    cdef object make(self, Ring ring, const ring_record *record):
+    cdef object make(self, Feed feed, const ring_record *record):
         if not self.fits(record.size):
-            raise self.wrong(ring, record)
+            raise self.wrong(feed, record)
         return self.copy(record)
+
+    cdef object remake(self, object before, Feed feed, const ring_record *record):
+        cdef Record last
+        if type(before) is not Record or not mine(before):
+            return self.make(feed, record)
+        last = <Record>before
+        if last.type is not self or last.size != record.size:
+            return self.make(feed, record)
+        memcpy(<char *>last.data, record.data, record.size)
+        return before
 
     cdef object copy(self, const ring_record *record):
         cdef size_t room = (<size_t>record.size + 15) & ~<size_t>15
@@ -297,10 +333,18 @@ cdef RecordType record_type(object type, bint tail):
 
 
 def named_type(btf, str name not None, tail):
-    """The type of a structure that an object's BTF knows by name."""
-    if btf is None:
-        raise ValueError(f"the object has no BTF to find {name!r} in: compile it with -g, or give a dtype")
-    return struct_type(btf.dtype(name), name, tail)
+    """The type of a structure that an object's BTF knows by name, or of numpy's where it knows none of it."""
+    try:
+        dtype = None if btf is None else btf.dtype(name)
+    except KeyError:
+        dtype = None
+    if dtype is None:
+        try:
+            dtype = numpy().dtype(name)     # a number, as "u8"
+        except TypeError:
+            where = "the object has no BTF: compile it with -g" if btf is None else "the object's BTF has no such type"
+            raise ValueError(f"{where}, and {name!r} is none of numpy's either") from None
+    return struct_type(dtype, name, tail)
 
 
 cdef bint plain(RecordType type):

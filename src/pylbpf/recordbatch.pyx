@@ -8,125 +8,53 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
 from .block cimport Block, Pool
+from .feed cimport ENDED, FULL, MISFIT, Feed, Stop, ring_record
+from .ndarray cimport array_over
 from .record cimport RecordType, StructType, numpy
-from .ring cimport (
-    Ring, ring_begin, ring_commit, ring_look, ring_memory, ring_record, ring_rounded, ring_run, ring_step, ring_steps,
-    ring_walk,
-)
 
 cdef enum:
-    # The producers get room back each time so much was read: not with each record, for that slows them down.
-    PIECE = 1 << 16
     MOST = 0x7fffffff           # bytes of a batch: offsets are 32 bits wide
 
 
-cdef size_t waiting(list rings):
-    """Bytes that the rings are filled with, headers included."""
-    cdef ring_walk walk
+cdef size_t waiting(list feeds):
+    """Bytes that the feeds are filled with, headers included."""
     cdef size_t total = 0
-    cdef Ring ring
-    for ring in rings:
-        ring_begin(&ring.memory, &walk)
-        total += walk.end - walk.position
+    cdef Feed feed
+    for feed in feeds:
+        total += feed.waiting()
     return total
 
 
-cdef size_t copy_structs(ring_memory *ring, char *out, size_t size, size_t room, Stop *stop) noexcept nogil:
-    """Copy records of one size; return how many."""
-    cdef unsigned long stride = ring_rounded(<uint32_t>size)
-    cdef size_t piece = <size_t>PIECE // stride + 1
-    cdef ring_walk walk
-    cdef ring_record record
-    cdef size_t count = 0
-    cdef size_t run, at
-    stop[0] = FULL
-    ring_begin(ring, &walk)
-    while count < room:
-        if not ring_look(ring, &walk, &record):
-            stop[0] = ENDED
-            break
-        if record.size != size:
-            stop[0] = MISFIT
-            break
-        run = ring_run(ring, &walk, <uint32_t>size, min(room - count, piece))
-        if run == 0:                # another reader of the map has given it back meanwhile
-            stop[0] = ENDED
-            break
-        for at in range(run):
-            memcpy(out + (count + at) * size, record.data + at * stride, size)
-        ring_steps(&walk, <uint32_t>size, run)
-        ring_commit(ring, &walk)
-        count += run
-    ring_commit(ring, &walk)
-    return count
-
-
-cdef size_t copy_any(ring_memory *ring, char *out, size_t used, size_t room, int *ends, size_t slots, Stop *stop) noexcept nogil:
-    """Copy records of any size one behind the other, from `used` on; return how many."""
-    cdef ring_walk walk
-    cdef ring_record record
-    cdef size_t count = 0
-    cdef unsigned long committed
-    stop[0] = FULL
-    ring_begin(ring, &walk)
-    committed = walk.position
-    while count < slots:
-        if not ring_look(ring, &walk, &record):
-            stop[0] = ENDED
-            break
-        if record.size > room - used:
-            stop[0] = MISFIT
-            break
-        memcpy(out + used, record.data, record.size)
-        used += record.size
-        ends[count] = <int>used
-        ring_step(&walk, &record)
-        count += 1
-        if walk.position - committed >= <unsigned long>PIECE:
-            ring_commit(ring, &walk)
-            committed = walk.position
-    ring_commit(ring, &walk)
-    return count
-
-
-cdef bint first_record(Ring ring, ring_record *record) noexcept:
-    cdef ring_walk walk
-    ring_begin(&ring.memory, &walk)
-    return ring_look(&ring.memory, &walk, record)
-
-
-cdef int raise_misfit(Ring ring, StructType type) except -1:
+cdef int raise_misfit(Feed feed, StructType type) except -1:
     """Take the record that does not fit, for it would be in the way for ever, and raise with it."""
-    cdef ring_walk walk
     cdef ring_record record
-    ring_begin(&ring.memory, &walk)
-    if not ring_look(&ring.memory, &walk, &record) or type.fits(record.size):
+    if not feed.first(&record) or type.fits(record.size):
         return 0
-    error = type.wrong(ring, &record)
-    ring_step(&walk, &record)
-    ring_commit(&ring.memory, &walk)
+    error = type.wrong(feed, &record)
+    feed.skip()
     raise error
 
 
-cdef object read_structs(list rings, StructType type, size_t limit, size_t limit_bytes, object into, Pool pool):
+cdef object read_structs(list feeds, StructType type, size_t limit, size_t limit_bytes, object into, Pool pool):
     """A structured array of the records that wait: a new one, or the first part of `into`."""
     cdef Py_buffer buffer
     cdef Block block
-    cdef Ring ring
+    cdef Feed feed
     cdef char *out
     cdef size_t size = <size_t>type.size
-    cdef size_t room = waiting(rings) // ring_rounded(<uint32_t>type.size) + 1
+    cdef size_t room = 1
     cdef size_t count = 0
-    cdef Stop stop
+    cdef Stop stop = ENDED
     if limit_bytes // size < limit:
         limit = limit_bytes // size
         if limit == 0:
             raise ValueError(f"max_bytes is {limit_bytes}, but each record has {size} bytes")
     if into is None:
+        for feed in feeds:
+            room += feed.waiting() // feed.taken(size)
         room = min(room, limit)
         block = pool.take(room * size)
         out = block.data
-        array = numpy().frombuffer(block, type.dtype, room)
     else:
         array = into if hasattr(into, "dtype") else numpy().frombuffer(into, type.dtype, memoryview(into).nbytes // size)
         if array.dtype != type.dtype or array.ndim != 1:
@@ -137,38 +65,40 @@ cdef object read_structs(list rings, StructType type, size_t limit, size_t limit
     try:
         if room == 0:
             raise ValueError(f"into has no room for a record of {size} bytes")
-        for ring in rings:
+        for feed in feeds:
             with nogil:
-                count += copy_structs(&ring.memory, out + count * size, size, room - count, &stop)
+                count += feed.copy_structs(out + count * size, size, room - count, &stop)
             if stop == MISFIT:
                 if count == 0:
-                    raise_misfit(ring, type)
+                    raise_misfit(feed, type)
                 break
             if stop == FULL:
                 break
     finally:
         if into is not None:
             PyBuffer_Release(&buffer)
+    if into is None:
+        return array_over(block, out, count, size, type.dtype, True)
     return array if count == <size_t>len(array) else array[:count]
 
 
-cdef RecordBatch read_any(list rings, RecordType type, size_t limit, size_t limit_bytes, object into, Pool pool):
+cdef RecordBatch read_any(list feeds, RecordType type, size_t limit, size_t limit_bytes, object into, Pool pool):
     """A batch of the records that wait, in new memory or in what the caller gave."""
     cdef RecordBatch batch = RecordBatch.__new__(RecordBatch)
     cdef Py_buffer buffer
     cdef ring_record record
     cdef Block ends, more
-    cdef Ring ring
+    cdef Feed feed
     cdef char *out
     cdef size_t most = min(limit_bytes, <size_t>MOST)
-    cdef size_t room = min(waiting(rings), most)
+    cdef size_t room = min(waiting(feeds), most)
     cdef size_t slots = 0
     cdef size_t count = 0
     cdef size_t copied
     cdef Stop stop = ENDED
-    for ring in rings:
-        if first_record(ring, &record):
-            slots = waiting(rings) // ring_rounded(record.size) + 1
+    for feed in feeds:
+        if feed.first(&record):
+            slots = waiting(feeds) // feed.taken(record.size) + 1
             break
     slots = min(slots, limit)
     ends = pool_of_offsets.take((slots + 1) * sizeof(int))
@@ -182,7 +112,7 @@ cdef RecordBatch read_any(list rings, RecordType type, size_t limit, size_t limi
         out = <char *>buffer.buf
         room = most = min(<size_t>buffer.len, most)
     try:
-        for ring in rings:
+        for feed in feeds:
             while count < limit:
                 if count == slots:
                     # Records are smaller than the first: make room for as many again.
@@ -191,8 +121,8 @@ cdef RecordBatch read_any(list rings, RecordType type, size_t limit, size_t limi
                     memcpy(more.data, ends.data, (count + 1) * sizeof(int))
                     ends = more
                 with nogil:
-                    copied = copy_any(&ring.memory, out, (<int *>ends.data)[count], room, <int *>ends.data + count + 1,
-                                      slots - count, &stop)
+                    copied = feed.copy_any(out, (<int *>ends.data)[count], room, <int *>ends.data + count + 1,
+                                           slots - count, &stop)
                     count += copied
                 if stop != FULL:
                     break
@@ -200,8 +130,8 @@ cdef RecordBatch read_any(list rings, RecordType type, size_t limit, size_t limi
                 break
         if count == 0 and stop == MISFIT:
             # Without a limit it only came after we had looked how much there is.
-            if first_record(ring, &record) and record.size > most:
-                raise ValueError(f"{ring.map}: the next record has {record.size} bytes, and there is room for {most}; "
+            if feed.first(&record) and record.size > most:
+                raise ValueError(f"{feed}: the next record has {record.size} bytes, and there is room for {most}; "
                                  f"it is still there")
     finally:
         if into is not None:

@@ -1,13 +1,14 @@
 """The memory of one ring buffer map."""
 from libc.stdint cimport uint32_t, uint64_t
 
+from .feed cimport Feed, Stop, ring_record
+
 cdef extern from "ring_memory.h" nogil:
     struct ring_memory:
         unsigned long *consumer
         const unsigned long *producer
         const char *data
         unsigned long size
-        unsigned long seen
         uint64_t records
         uint64_t bytes
         uint64_t discarded
@@ -17,9 +18,6 @@ cdef extern from "ring_memory.h" nogil:
         uint64_t records
         uint64_t bytes
         uint64_t discarded
-    struct ring_record:
-        const char *data
-        uint32_t size
     void ring_begin(const ring_memory *ring, ring_walk *walk)
     unsigned long ring_rounded(uint32_t size)
     bint ring_look(const ring_memory *ring, ring_walk *walk, ring_record *record)
@@ -38,11 +36,11 @@ cdef class Mapping:
     cdef int pieces                 # into which it was cut that way
 
 
-cdef class Ring:
+cdef class Ring(Feed):
     cdef ring_memory memory
     cdef Mapping mapping, spare
-    cdef readonly object map    # Map or descriptor
     cdef int fd                 # our own duplicate
+    cdef unsigned long seen     # up to where iteration has found the ring filled
 
     cdef int close(self) except -1
     cdef void unmap(self) noexcept
@@ -53,3 +51,5 @@ cdef class Ring:
 
 
 cdef Ring open_ring(object map)
+# As Feed.copy_structs(), for who has no Ring.
+cdef size_t copy_structs(ring_memory *ring, char *out, size_t size, size_t room, Stop *stop) noexcept nogil

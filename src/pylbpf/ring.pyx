@@ -11,6 +11,7 @@ from posix.unistd cimport _SC_PAGESIZE, close as close_fd, sysconf
 from .attach cimport duplicate_fd
 from .c cimport bpf, uapi
 from .errors cimport fail
+from .feed cimport ENDED, FULL, MISFIT, Feed, Stop, ring_record
 from .map cimport Map
 from .targets cimport descriptor_of
 
@@ -23,6 +24,8 @@ cdef extern from "<sys/mman.h>" nogil:
 cdef enum:
     RINGBUF = 27
     PIECES = 32
+    # The producers get room back each time so much was read: not with each record, for that slows them down.
+    PIECE = 1 << 16
 
 cdef size_t PAGE = sysconf(_SC_PAGESIZE)
 
@@ -40,14 +43,11 @@ cdef class Mapping:
 
 @cython.final
 @cython.no_gc_clear
-cdef class Ring:
+cdef class Ring(Feed):
     """One map that is read. The descriptor is a duplicate, so it stays valid whatever happens to the map's."""
 
     def __cinit__(self):
         self.fd = -1
-
-    def __init__(self):
-        raise TypeError("rings are made by ring buffers")
 
     def __dealloc__(self):
         self.unmap()
@@ -131,6 +131,88 @@ cdef class Ring:
                 return
             mapping.kept_length = 0
         self.spare = mapping
+
+    # As a feed
+
+    cdef size_t waiting(self) noexcept:
+        cdef ring_walk walk
+        ring_begin(&self.memory, &walk)
+        return walk.end - walk.position
+
+    cdef size_t taken(self, size_t size) noexcept:
+        return ring_rounded(<uint32_t>size)
+
+    cdef bint first(self, ring_record *record) noexcept:
+        cdef ring_walk walk
+        ring_begin(&self.memory, &walk)
+        return ring_look(&self.memory, &walk, record)
+
+    cdef void skip(self) noexcept:
+        cdef ring_walk walk
+        cdef ring_record record
+        ring_begin(&self.memory, &walk)
+        if ring_look(&self.memory, &walk, &record):
+            ring_step(&walk, &record)
+        ring_commit(&self.memory, &walk)
+
+    cdef void mark(self) noexcept:
+        cdef ring_walk walk
+        ring_begin(&self.memory, &walk)
+        self.seen = walk.end
+
+    cdef size_t copy_structs(self, char *out, size_t size, size_t room, Stop *stop) noexcept nogil:
+        return copy_structs(&self.memory, out, size, room, stop)
+
+    cdef size_t copy_any(self, char *out, size_t used, size_t room, int *ends, size_t slots, Stop *stop) noexcept nogil:
+        cdef ring_walk walk
+        cdef ring_record record
+        cdef size_t count = 0
+        cdef unsigned long committed
+        stop[0] = FULL
+        ring_begin(&self.memory, &walk)
+        committed = walk.position
+        while count < slots:
+            if not ring_look(&self.memory, &walk, &record):
+                stop[0] = ENDED
+                break
+            if record.size > room - used:
+                stop[0] = MISFIT
+                break
+            memcpy(out + used, record.data, record.size)
+            used += record.size
+            ends[count] = <int>used
+            ring_step(&walk, &record)
+            count += 1
+            if walk.position - committed >= <unsigned long>PIECE:
+                ring_commit(&self.memory, &walk)
+                committed = walk.position
+        ring_commit(&self.memory, &walk)
+        return count
+
+
+cdef size_t copy_structs(ring_memory *ring, char *out, size_t size, size_t room, Stop *stop) noexcept nogil:
+    cdef ring_walk walk
+    cdef ring_record record
+    cdef size_t count = 0
+    cdef unsigned long committed
+    stop[0] = FULL
+    ring_begin(ring, &walk)
+    committed = walk.position
+    while count < room:
+        if not ring_look(ring, &walk, &record):
+            stop[0] = ENDED
+            break
+        if record.size != size:
+            stop[0] = MISFIT
+            break
+        memcpy(out + count * size, record.data, size)
+        ring_step(&walk, &record)
+        count += 1
+        if walk.position - committed >= <unsigned long>PIECE:
+            ring_commit(ring, &walk)
+            committed = walk.position
+    ring_commit(ring, &walk)
+    return count
 
 
 cdef Ring open_ring(object map):

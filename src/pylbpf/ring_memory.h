@@ -8,12 +8,13 @@
 
 #include <linux/bpf.h>
 
+#define AHEAD 1024
+
 struct ring_memory {
 	unsigned long *consumer;        /* where reading begins; only readers write it */
 	const unsigned long *producer;  /* where writing goes on; only the kernel writes it */
 	const char *data;               /* mapped twice in a row, so that no record is in two pieces */
 	unsigned long size;             /* a power of 2 */
-	unsigned long seen;             /* up to where iteration has found the ring filled */
 	uint64_t records, bytes, discarded;
 };
 
@@ -62,6 +63,8 @@ static inline bool ring_look(const struct ring_memory *ring, struct ring_walk *w
 			continue;
 		}
 		record->data = header + BPF_RINGBUF_HDR_SZ;
+		/* Where the next records are is only known when this one's length is, so the processor does not run ahead. */
+		__builtin_prefetch(header + AHEAD);
 		return true;
 	}
 	return false;
@@ -87,8 +90,6 @@ static inline size_t ring_run(const struct ring_memory *ring, const struct ring_
 		most = room;
 	/* A length with a mark, busy or discarded, is no size. */
 	while (count < most && __atomic_load_n((const uint32_t *)header, __ATOMIC_ACQUIRE) == size) {
-		/* The next page lies elsewhere in memory, and the processor does not look there by itself. */
-		__builtin_prefetch(header + 4096);
 		header += stride;
 		count++;
 	}

@@ -1,0 +1,35 @@
+"""Where records come from: the memory of a ring buffer map, or of one CPU's perf buffer.
+
+What copies many records, and what makes one a Python object, does not care which of the two it is.
+"""
+
+
+cdef class Feed:
+    def __init__(self):
+        raise TypeError("feeds belong to ring buffers and perf buffers")
+
+    def __str__(self):
+        return str(self.map)
+
+    cdef size_t waiting(self) noexcept:
+        return 0
+
+    cdef size_t taken(self, size_t size) noexcept:
+        return size
+
+    cdef bint first(self, ring_record *record) noexcept:
+        return False
+
+    cdef void skip(self) noexcept:
+        pass
+
+    cdef void mark(self) noexcept:
+        pass
+
+    cdef size_t copy_structs(self, char *out, size_t size, size_t room, Stop *stop) noexcept nogil:
+        stop[0] = ENDED
+        return 0
+
+    cdef size_t copy_any(self, char *out, size_t used, size_t room, int *ends, size_t slots, Stop *stop) noexcept nogil:
+        stop[0] = ENDED
+        return 0
