@@ -161,7 +161,7 @@ def test_array_elements_are_there_from_the_start(maps):
     assert list(map.raw) == [u32(at) for at in range(10)] and list(map) == list(range(10))
     with pytest.raises(pylbpf.BpfError):
         map.delete(u32(0))
-    with pytest.raises(pylbpf.BpfError):
+    with pytest.raises(KeyError):
         map.update(u32(10), bytes(32))
 
 

@@ -310,9 +310,16 @@ def test_per_cpu_values_of_the_wrong_length_are_refused(maps):
 def test_the_value_of_one_cpu(maps):
     map = maps["percpu_hash"]
     map[1] = list(range(CPUS))
-    for bad in (-1, CPUS, "0"):
+    for bad in (-1, CPUS, 1 << 40):
         with pytest.raises(ValueError, match="possible CPUs"):
             map.get(1, cpu=bad)
+    for wrong in ("0", True, 0.0):
+        with pytest.raises(TypeError, match="cpu is a number"):
+            map.get(1, cpu=wrong)
+    with pytest.raises(ValueError, match="name a CPU"):
+        map.get(1, cpu=0, flags=1 << 32)
+    with pytest.raises(ValueError, match="a value for each CPU"):
+        maps["hash"].get(1, cpu=0)
     try:
         assert map.get(1, cpu=CPUS - 1) == CPUS - 1
     except pylbpf.NotSupported as error:
@@ -323,6 +330,29 @@ def test_the_value_of_one_cpu(maps):
     else:
         map.set(1, 77, cpu=0)
         assert map[1][0] == 77 and map[1][1:] == list(range(1, CPUS))
+
+
+def test_an_index_that_an_array_does_not_have(maps):
+    for name in ("array", "percpu_array", "mmapable"):
+        map = maps[name]
+        beyond = map.max_entries
+        with pytest.raises(KeyError, match=str(beyond)):
+            map[beyond]
+        with pytest.raises(KeyError, match=str(beyond)):
+            map[beyond] = map[0]
+
+
+def test_flags_are_64_bits(maps):
+    map = maps["hash"]
+    for call in (lambda flags: map.get(1, flags=flags), lambda flags: map.set(1, 2, flags=flags),
+                 lambda flags: map.update({1: 2}, flags=flags), lambda flags: map.lookup(bytes(4), flags=flags),
+                 lambda flags: map.delete(bytes(4), flags=flags)):
+        for bad in (-1, 1 << 64):
+            with pytest.raises(ValueError, match="does not fit 64 bits"):
+                call(bad)
+        for wrong in ("1", 1.5, True):
+            with pytest.raises(TypeError, match="flags must be a number"):
+                call(wrong)
 
 
 # ---------------------------------------------------------------- under change
@@ -360,6 +390,55 @@ def test_two_threads_write_while_a_third_reads(numbers):
         stop.set()
         for thread in threads:
             thread.join()
+
+
+@pytest.mark.parametrize("type", [MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE, MapType.ARRAY])
+def test_a_walk_goes_on_when_others_delete(type):
+    """Each key that stays comes; where the kernel reads by bucket, or nothing goes, exactly once."""
+    size = 300
+    trie = type == MapType.LPM_TRIE
+    room = size if type == MapType.ARRAY else 4 * size
+    with Map.create(type, key=None if trie else "u4", key_size=8 if trie else 4, value="u4", max_entries=room,
+                    flags=MapFlags.NO_PREALLOC if trie else 0) as map:
+        keys = [(32, at.to_bytes(4, "big")) if trie else at for at in range(size)]
+        map.update(dict.fromkeys(keys, 7))
+        seen = []
+        for at, (key, value) in enumerate(map.items()):
+            assert value == 7
+            seen.append((32, key.network_address.packed) if trie else key)
+            if type != MapType.ARRAY and at % 3 == 0:
+                map.pop(keys[(at * 7 + 1) % size // 2 * 2 + 1], None)       # odd ones, ahead and behind
+        assert set(seen) >= set(keys[::2])
+        if not trie:
+            assert len(seen) == len(set(seen))
+        assert len(map) == len(list(map)) == len(set(map.keys()))
+
+
+def test_a_walk_of_a_closed_map_ends_in_an_error(numbers):
+    numbers.update({at: at for at in range(10)})
+    for walk in (numbers.keys(), numbers.items(), numbers.values()):
+        next(walk)
+    numbers.close()
+    with pytest.raises(ValueError, match="closed"):
+        next(walk)
+
+
+def test_one_walk_by_two_threads(numbers):
+    numbers.update({at: at for at in range(5000)} if numbers.max_entries >= 5000 else {1: 1})
+    walk, seen = numbers.keys(), []
+
+    def read():
+        try:
+            seen.extend(walk)
+        except ValueError as error:
+            assert "two threads" in str(error)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == len(set(seen))
 
 
 class Closes:

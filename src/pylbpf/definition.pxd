@@ -27,3 +27,4 @@ cdef class Definition:
 
 
 cdef bint per_cpu(int type) noexcept nogil
+cdef bint has_indexes(int type) noexcept nogil

@@ -7,7 +7,7 @@ from .call cimport Call, enter, note_missing
 from .errors cimport fail, finish, need
 from .handle cimport Handle, LOADED, OPEN, PREPARED
 from .kernelmap cimport KernelMap
-from .paths cimport number_of
+from .paths cimport number64_of, number_of
 
 from .errors import StateError
 
@@ -16,16 +16,33 @@ libbpf.pylbpf_on_missing = note_missing
 cdef enum:
     BEFORE_CREATION = 1 << OPEN
     # enum bpf_map_type
+    ARRAY = 2
+    PROG_ARRAY = 3
+    PERF_EVENT_ARRAY = 4
     PERCPU_HASH = 5
     PERCPU_ARRAY = 6
+    CGROUP_ARRAY = 8
     LRU_PERCPU_HASH = 10
+    ARRAY_OF_MAPS = 12
+    DEVMAP = 14
+    SOCKMAP = 15
+    CPUMAP = 16
+    XSKMAP = 17
+    REUSEPORT_SOCKARRAY = 20
     PERCPU_CGROUP_STORAGE = 21
     STRUCT_OPS = 26
+    INSN_ARRAY = 34
 
 
 cdef bint per_cpu(int type) noexcept nogil:
     """Whether a value has one part for each possible CPU."""
     return type == PERCPU_HASH or type == PERCPU_ARRAY or type == LRU_PERCPU_HASH or type == PERCPU_CGROUP_STORAGE
+
+
+cdef bint has_indexes(int type) noexcept nogil:
+    """Whether keys are numbers below max_entries."""
+    return type in (ARRAY, PROG_ARRAY, PERF_EVENT_ARRAY, PERCPU_ARRAY, CGROUP_ARRAY, ARRAY_OF_MAPS, DEVMAP, SOCKMAP, CPUMAP,
+                    XSKMAP, REUSEPORT_SOCKARRAY, INSN_ARRAY)
 
 
 def possible_cpus():
@@ -226,9 +243,7 @@ cdef class Definition:
 
     @map_extra.setter
     def map_extra(self, value):
-        if not isinstance(value, int):
-            raise TypeError(f"map_extra must be a number, not {type(value).__name__}")
-        cdef unsigned long long number = value
+        cdef unsigned long long number = number64_of(value, "map_extra")
         cdef bint locked = self.change("map_extra")
         self.done(locked, libbpf.bpf_map__set_map_extra(self.ptr, number), "map_extra")
 

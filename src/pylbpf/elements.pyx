@@ -1,13 +1,14 @@
 """The elements of a map as bytes, one at a time."""
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport ENOENT, EOPNOTSUPP
+from libc.errno cimport E2BIG, ENOENT, EOPNOTSUPP
 from posix.unistd cimport close as close_fd
 
 from .c cimport bpf, libbpf
 from .call cimport note_missing
-from .definition cimport Definition
+from .definition cimport Definition, has_indexes
 from .errors cimport fail
+from .paths cimport number64_of
 
 libbpf.pylbpf_on_missing = note_missing
 
@@ -73,21 +74,21 @@ cdef class Elements(Definition):
             return None
         refuse(code, "look up in", self)
 
-    def lookup(self, key=None, *, unsigned long long flags=0):
+    def lookup(self, key=None, *, flags=0):
         """Return the value of a key as bytes, or None if there is none.
 
         Queues, stacks and bloom filters take no key. ``flags``: UpdateFlags.LOCK. Source: bpf_map_lookup_elem_flags().
         """
-        return self.fetch(key, flags, False)
+        return self.fetch(key, number64_of(flags, "flags"), False)
 
-    def lookup_and_delete(self, key=None, *, unsigned long long flags=0):
+    def lookup_and_delete(self, key=None, *, flags=0):
         """Return the value of a key as bytes and delete it, or return None; pops queues and stacks.
 
         Minimum kernel 4.20 for these, 5.14 for hash maps. Source: bpf_map_lookup_and_delete_elem_flags().
         """
-        return self.fetch(key, flags, True)
+        return self.fetch(key, number64_of(flags, "flags"), True)
 
-    def update(self, key, value, *, unsigned long long flags=0):
+    def update(self, key, value, *, flags=0):
         """Set the value of a key, both bytes-like; the key is None for queues, stacks and bloom filters.
 
         ``flags``: UpdateFlags.NOEXIST (FileExistsError if there is one), EXIST (KeyError if there is none), LOCK.
@@ -100,6 +101,7 @@ cdef class Elements(Definition):
         cdef Py_ssize_t value_size = self.value_bytes()
         cdef bint keyed = key is not None or key_size != 0
         cdef bint valued = False
+        cdef unsigned long long bits = number64_of(flags, "flags")
         cdef const void *key_ptr = NULL
         cdef int fd, code
         if keyed:
@@ -112,24 +114,25 @@ cdef class Elements(Definition):
             if sleeps(self.kind()):
                 fd = self.duplicate()       # the map's own may be closed by another thread meanwhile
                 with nogil:
-                    code = bpf.bpf_map_update_elem(fd, key_ptr, value_buffer.buf, flags)
+                    code = bpf.bpf_map_update_elem(fd, key_ptr, value_buffer.buf, bits)
                     close_fd(fd)
             else:
                 fd = self.descriptor()
-                code = bpf.bpf_map_update_elem(fd, key_ptr, value_buffer.buf, flags)
+                code = bpf.bpf_map_update_elem(fd, key_ptr, value_buffer.buf, bits)
         finally:
             if valued:
                 PyBuffer_Release(&value_buffer)
             if keyed:
                 PyBuffer_Release(&key_buffer)
-        if code == -ENOENT and keyed:
+        if keyed and (code == -ENOENT or code == -E2BIG and has_indexes(self.kind())):
             raise KeyError(bytes(key))
         if code < 0:
             refuse(code, "update", self)
 
-    def delete(self, key, *, unsigned long long flags=0):
+    def delete(self, key, *, flags=0):
         """Delete a key; KeyError if it is not there. Source: bpf_map_delete_elem_flags()."""
         cdef Py_buffer buffer
+        cdef unsigned long long bits = number64_of(flags, "flags")
         cdef int fd, code
         self.descriptor()
         get_bytes(key, &buffer, self.key_bytes(), "key", self)
@@ -137,14 +140,14 @@ cdef class Elements(Definition):
             if sleeps(self.kind()):
                 fd = self.duplicate()
                 with nogil:
-                    code = bpf.bpf_map_delete_elem_flags(fd, buffer.buf, flags)
+                    code = bpf.bpf_map_delete_elem_flags(fd, buffer.buf, bits)
                     close_fd(fd)
             else:
                 fd = self.descriptor()
-                code = bpf.bpf_map_delete_elem_flags(fd, buffer.buf, flags)
+                code = bpf.bpf_map_delete_elem_flags(fd, buffer.buf, bits)
         finally:
             PyBuffer_Release(&buffer)
-        if code == -ENOENT:
+        if code == -ENOENT or code == -E2BIG and has_indexes(self.kind()):
             raise KeyError(bytes(key))
         if code < 0:
             refuse(code, "delete from", self)

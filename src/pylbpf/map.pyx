@@ -16,7 +16,7 @@ from .kernelmap cimport KernelMap, create_map, duplicated_map, numbered_map, pin
 from .mapping cimport Mapping
 from .memory cimport map_memory, view_initial
 from .link cimport Link, STRUCT_OPS_LINK, make_link
-from .paths cimport number_of, path_bytes
+from .paths cimport number64_of, number_of, path_bytes
 
 from .errors import BpfError
 
@@ -86,7 +86,7 @@ cdef class Map(Mapping):
         memset(&opts, 0, sizeof(opts))
         opts.sz = sizeof(opts)
         opts.map_flags = number_of(flags, "flags")
-        opts.map_extra = map_extra
+        opts.map_extra = number64_of(map_extra, "map_extra")
         opts.map_ifindex = number_of(ifindex, "ifindex")
         if numa_node is not None:
             opts.numa_node = number_of(numa_node, "numa_node")
@@ -144,13 +144,13 @@ cdef class Map(Mapping):
         made.key_said, made.value_said = key is not None or self.key_said, value is not None or self.value_said
         if key is not None:
             made.key_codec = codec_of(key, self.key_bytes(), f"a key of {self}")
-            made.key_codec.is_key = True
         elif self.key_said:
             made.key_codec = self.key_codec
         if value is not None:
             made.value_codec = codec_of(value, self.part_bytes(), f"a value of {self}")
         elif self.value_said:
             made.value_codec = self.value_codec
+        made.settle()
         return made
 
     @property
@@ -165,6 +165,7 @@ cdef class Map(Mapping):
             made.key_codec = raw_codec(self.key_bytes(), f"a key of {self}")
         made.parts = 0
         made.value_codec = raw_codec(made.value_room, f"a value of {self}")
+        made.settle()
         return made
 
     def __enter__(self):

@@ -26,8 +26,8 @@ cdef class Batch:
     cdef char *last
     cdef char *next
     cdef bint begun, ended
-    cdef size_t room                            # of the last chunk
-    cdef bint single                            # element by element
+    cdef size_t room                            # what a bucket has wanted
+    cdef readonly bint single                   # element by element
     cdef bint apart                             # ... and to take one out is to read it, then to delete it
     cdef bint repeats                           # a key may come again: the walk begins anew if the key it is at is gone
     cdef bint mapped                            # an array that can be mapped

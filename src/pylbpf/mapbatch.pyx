@@ -17,7 +17,7 @@ from posix.unistd cimport close as close_fd
 
 from .c cimport bpf, libbpf, uapi
 from .call cimport note_missing
-from .definition cimport Definition, per_cpu
+from .definition cimport Definition, has_indexes, per_cpu
 from .errors cimport fail
 
 libbpf.pylbpf_on_missing = note_missing
@@ -60,20 +60,11 @@ cdef enum:
     # enum bpf_map_type
     HASH = 1
     ARRAY = 2
-    PROG_ARRAY = 3
-    PERF_EVENT_ARRAY = 4
     PERCPU_HASH = 5
     PERCPU_ARRAY = 6
-    CGROUP_ARRAY = 8
     LRU_HASH = 9
     LRU_PERCPU_HASH = 10
-    ARRAY_OF_MAPS = 12
     HASH_OF_MAPS = 13
-    DEVMAP = 14
-    SOCKMAP = 15
-    CPUMAP = 16
-    XSKMAP = 17
-    REUSEPORT_SOCKARRAY = 20
 
 
 cdef bint has_no_such(int code) noexcept nogil:
@@ -130,9 +121,7 @@ cdef class Batch:
             self.value_bytes = (self.value_size + 7) // 8 * 8 * self.cpus
         self.indexed = self.type in (ARRAY, PERCPU_ARRAY)
         self.bucketed = self.type in (HASH, PERCPU_HASH, LRU_HASH, LRU_PERCPU_HASH, HASH_OF_MAPS)
-        self.repeats = self.key_size != 0 and self.type not in (
-            ARRAY, PROG_ARRAY, PERF_EVENT_ARRAY, PERCPU_ARRAY, CGROUP_ARRAY, ARRAY_OF_MAPS, DEVMAP, SOCKMAP, CPUMAP,
-            XSKMAP, REUSEPORT_SOCKARRAY)
+        self.repeats = self.key_size != 0 and not has_indexes(self.type)
         self.mapped = self.type == ARRAY and info.map_flags & MMAPABLE
         self.keys = bytearray()
         self.values = bytearray()
@@ -356,9 +345,12 @@ cdef class Batch:
             PyErr_CheckSignals()
         return 0
 
-    def read_some(self):
-        """Read the next elements of a hash map, some thousands, into ``keys`` and ``values``; False at the end."""
-        cdef size_t chunk = max(<size_t>self.room, self.chunk())
+    def read_some(self, size_t most=SIZE_MAX):
+        """Read the next elements, into new ``keys`` and ``values``; False at the end.
+
+        Some thousands, or ``most`` if a bucket of a hash map has no more.
+        """
+        cdef size_t chunk = max(<size_t>self.room, min(most, self.chunk(), <size_t>self.max_entries + 1))
         cdef char *keys
         cdef char *values
         cdef uint32_t count = 0
@@ -374,12 +366,12 @@ cdef class Batch:
                 code = self.step(keys, values, &count, False, 0)
             if code == -ENOSPC:
                 chunk *= 2
+                self.room = chunk
             elif code == -ENOENT:
                 self.ended = True
             elif code < 0:
                 refuse(code, "read", self.map)
             PyErr_CheckSignals()
-        self.room = chunk
         self.count = count
         return count != 0
 

@@ -32,6 +32,16 @@ cdef unsigned int number_of(object value, str what) except? 0xffffffff:
     return value
 
 
+cdef unsigned long long number64_of(object value, str what) except? 0xffffffffffffffff:
+    """Likewise of 64 bits."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{what} must be a number or a member of its enum, not {type(value).__name__}")
+    value = value.__index__()
+    if not 0 <= value < 1 << 64:
+        raise ValueError(f"{what} {value} does not fit 64 bits")
+    return value
+
+
 cdef bint is_of_kind(int fd, str kind) except -1:
     """Whether a descriptor is of a map ("bpf-map"), a link ("bpf_link", "bpf-link"). Where nobody says (no /proc), yes."""
     cdef str name
