@@ -22,6 +22,17 @@ cdef class Kind:
         return None
 
 
+cdef void *item_named(Kind kind, Handle handle, object name) except? NULL:
+    cdef libbpf.bpf_object *object = handle.live()
+    cdef bytes raw = b""
+    if isinstance(name, str):
+        try:
+            raw = (<str>name).encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            pass
+    return kind.find(object, raw) if raw and b"\0" not in raw else NULL
+
+
 class Contents(_Mapping):
     """Things of an object by name, in the order of the file. Each look-up makes a new, equal one."""
 
@@ -31,22 +42,20 @@ class Contents(_Mapping):
     def __getitem__(self, name):
         cdef Handle handle = self._handle
         cdef Kind kind = self._kind
-        cdef libbpf.bpf_object *object = handle.live()
-        cdef bytes raw = b""
-        cdef void *item = NULL
-        if isinstance(name, str):
-            try:
-                raw = (<str>name).encode("utf-8", "surrogateescape")
-            except UnicodeEncodeError:
-                pass
-        if raw and b"\0" not in raw:
-            item = kind.find(object, raw)
+        cdef void *item = item_named(kind, handle, name)
         if item == NULL:
             from difflib import get_close_matches
             close = get_close_matches(str(name), list(self), 3)
             hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
             raise KeyError(f"no {kind.noun} named {name!r} in {handle.name}{hint}")
         return kind.make(handle, item)
+
+    def __contains__(self, name):
+        return item_named(self._kind, self._handle, name) != NULL
+
+    def get(self, name, default=None):
+        """The thing of this name, or the default."""
+        return self[name] if name in self else default
 
     def __iter__(self):
         cdef Handle handle = self._handle
