@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import click
-from common import loaded
+from common import Seconds, loaded
 from histogram import repeat
 from rich.console import Console
 
@@ -12,7 +12,7 @@ NEEDS = "Linux 5.11 or later with BTF and CONFIG_BLOCK"
 
 @click.command()
 @click.option("-Q", "--queued", is_flag=True, help="Include the time in the queue of the kernel.")
-@click.argument("interval", type=click.FloatRange(min=0.01), default=None, required=False)
+@click.argument("interval", type=Seconds(0.01), default=None, required=False)
 @click.argument("count", type=click.IntRange(min=1), default=None, required=False)
 def main(queued: bool, interval: float | None, count: int | None) -> None:
     """Show how long requests to block devices take, from issue to completion, in microseconds.

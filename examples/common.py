@@ -28,5 +28,22 @@ def loaded(name: str, needs: str) -> Iterator[pylbpf.Object]:
         raise click.ClickException(f"{error}\n{name} needs {needs}.{btf}") from None
 
 
-duration = click.option("-d", "--duration", type=click.FloatRange(min=0), metavar="SECONDS",
+class Seconds(click.FloatRange):
+    """A time that one can wait: nan is in no range, but click lets it pass."""
+
+    def __init__(self, min: float) -> None:
+        super().__init__(min, 1e9)
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if number != number:
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
+# Numbers as the kernel has them: of a process, of a port.
+PID = click.IntRange(1, 0x7FFFFFFF)
+PORT = click.IntRange(0, 0xFFFF)
+
+duration = click.option("-d", "--duration", type=Seconds(0), metavar="SECONDS",
                         help="End after so many seconds; else with Ctrl-C.")

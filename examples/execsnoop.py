@@ -35,7 +35,7 @@ def main(name: str | None, user: str | None, stamps: bool, duration: float | Non
     uid = None
     if user is not None:
         try:
-            uid = int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
+            uid = int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
         except KeyError:
             raise click.ClickException(f"there is no user {user}") from None
     with loaded("execsnoop", NEEDS) as obj:

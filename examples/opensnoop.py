@@ -7,7 +7,7 @@ import os
 import struct
 
 import click
-from common import duration, loaded
+from common import PID, duration, loaded
 
 NEEDS = "Linux 5.8 or later with CONFIG_FTRACE_SYSCALLS"
 MODES = {os.O_RDONLY: "r", os.O_WRONLY: "w", os.O_RDWR: "rw"}
@@ -18,17 +18,17 @@ def outcome(result: int) -> str:
 
 
 @click.command()
-@click.option("-p", "--pid", type=int, default=0, help="Only this process.")
+@click.option("-p", "--pid", type=PID, help="Only this process.")
 @click.option("-x", "--failed", is_flag=True, help="Only what could not be opened.")
 @click.option("-n", "--name", metavar="TEXT", help="Only commands whose name has this in it.")
 @duration
-def main(pid: int, failed: bool, name: str | None, duration: float | None) -> None:
+def main(pid: int | None, failed: bool, name: str | None, duration: float | None) -> None:
     """Show each file that is opened with openat(2) or openat2(2): its descriptor, or why it could not be.
 
     Paths are shown as the program gave them, up to 255 bytes. Needs Linux 5.8 or later with CONFIG_FTRACE_SYSCALLS.
     """
     with loaded("opensnoop", NEEDS) as obj:
-        obj.maps["settings"].update(bytes(4), struct.pack("=II", pid, failed))
+        obj.maps["settings"].update(bytes(4), struct.pack("=II", pid or 0, failed))
         events = obj.ring_buffer("events", type="event")
         obj.attach()
         own = os.getpid()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import collections
 import struct
 import time
-from pathlib import Path
 
 import click
 import numpy
 import pylbpf
-from common import loaded
+from common import PID, Seconds, loaded
 from flamegraph import svg
 from rich.console import Console
 from rich.table import Table
@@ -54,22 +53,35 @@ def show(found: dict[tuple[str, ...], int], console: Console) -> None:
     console.print(table)
 
 
+def writable(context: click.Context, parameter: click.Parameter, path: str | None) -> str | None:
+    """Say it before there are samples if a file cannot be written."""
+    if path not in (None, "-"):
+        try:
+            open(path, "a").close()
+        except OSError as error:
+            raise click.BadParameter(f"{path}: {error.strerror}") from None
+    return path
+
+
+OUTPUT = click.Path(dir_okay=False, allow_dash=True)
+
+
 @click.command()
 @click.option("-F", "--frequency", type=click.IntRange(1, 10000), default=49, help="Samples a second on each CPU (49).")
-@click.option("-p", "--pid", type=int, default=0, help="Only this process.")
+@click.option("-p", "--pid", type=PID, help="Only this process.")
 @click.option("-I", "--idle", is_flag=True, help="Count idle CPUs too.")
 @click.option("-e", "--event", default="cpu-clock", help="What is sampled (cpu-clock); cpu-cycles needs hardware counters.")
-@click.option("--folded", type=click.Path(dir_okay=False), help="Write folded stacks into this file (- is stdout).")
-@click.option("--svg", "picture", type=click.Path(dir_okay=False, writable=True), help="Draw a flame graph into this file.")
-@click.argument("duration", type=click.FloatRange(min=0.01), default=5.0)
-def main(frequency: int, pid: int, idle: bool, event: str, folded: str | None, picture: str | None, duration: float) -> None:
+@click.option("--folded", type=OUTPUT, callback=writable, help="Write folded stacks into this file (- is stdout).")
+@click.option("--svg", "picture", type=OUTPUT, callback=writable, help="Draw a flame graph into this file.")
+@click.argument("duration", type=Seconds(0.01), default=5.0)
+def main(frequency: int, pid: int | None, idle: bool, event: str, folded: str | None, picture: str | None, duration: float) -> None:
     """Sample all CPUs for DURATION seconds (5), and show what was running: functions, folded stacks or a flame graph.
 
     Stacks of user programs are whole only if these were compiled with frame pointers. Needs Linux 4.9 or later.
     """
     console = Console()
     with loaded("profile", NEEDS) as obj:
-        obj.maps["settings"].update(bytes(4), struct.pack("=II", pid, idle))
+        obj.maps["settings"].update(bytes(4), struct.pack("=II", pid or 0, idle))
         try:
             events = pylbpf.PerfEvent(event, frequency=frequency)
         except ValueError as error:
@@ -80,12 +92,17 @@ def main(frequency: int, pid: int, idle: bool, event: str, folded: str | None, p
             except KeyboardInterrupt:
                 pass
         found = stacks(obj)
-        if folded is not None:
-            with click.open_file(folded, "w") as file:
-                file.writelines(f"{';'.join(stack)} {count}\n" for stack, count in sorted(found.items()))
-        if picture is not None:
-            title = f"{sum(found.values())} samples of {event}, {frequency} a second"
-            Path(picture).write_text(svg(found, title))
+        title = f"{sum(found.values())} samples of {event}, {frequency} a second"
+        try:
+            if folded is not None:
+                with click.open_file(folded, "w") as file:
+                    file.writelines(f"{';'.join(stack)} {count}\n" for stack, count in sorted(found.items()))
+            if picture is not None:
+                with click.open_file(picture, "w") as file:
+                    file.write(svg(found, title))
+        except OSError as error:
+            show(found, console)        # the samples are not lost for that
+            raise click.ClickException(str(error)) from None
         if folded is None and picture is None:
             show(found, console)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 import click
-from common import duration, loaded
+from common import PID, PORT, duration, loaded
 
 NEEDS = "Linux 5.8 or later with BTF and CONFIG_INET"
 
@@ -15,9 +15,9 @@ def address(family: int, raw) -> str:
 
 
 @click.command()
-@click.option("-p", "--pid", type=int, help="Only this process.")
-@click.option("-L", "--local-port", type=int, help="Only this local port.")
-@click.option("-D", "--remote-port", type=int, help="Only this remote port.")
+@click.option("-p", "--pid", type=PID, help="Only this process.")
+@click.option("-L", "--local-port", type=PORT, help="Only this local port.")
+@click.option("-D", "--remote-port", type=PORT, help="Only this remote port.")
 @duration
 def main(pid: int | None, local_port: int | None, remote_port: int | None, duration: float | None) -> None:
     """Show each TCP connection when it ends: its process, its two ends, kilobytes sent and received, milliseconds.

@@ -9,7 +9,7 @@ import time
 import click
 import numpy
 import pylbpf
-from common import loaded
+from common import Seconds, loaded
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -42,7 +42,7 @@ def table(interface: str, now: dict, before: dict, seconds: float) -> Table:
 
 
 @click.command()
-@click.option("-i", "--interval", type=click.FloatRange(min=0.05), default=1.0, help="Seconds between two looks (1).")
+@click.option("-i", "--interval", type=Seconds(0.05), default=1.0, help="Seconds between two looks (1).")
 @click.option("-c", "--count", type=click.IntRange(min=1), help="End after so many looks; else with Ctrl-C.")
 @click.argument("interface")
 def main(interval: float, count: int | None, interface: str) -> None:

@@ -215,6 +215,10 @@ def test_without_rights_says_so(tool, arguments):
     assert "not allowed" in printed and "CAP_BPF" in printed and "Traceback" not in printed
 
 
+def test_user_that_is_almost_a_number(btf):
+    assert "there is no user" in run("execsnoop", "-u", "²", status=1)
+
+
 # ---------------------------------------------------------------- their parts
 
 
@@ -232,6 +236,22 @@ def parts(monkeypatch):
         return module
 
     return load
+
+
+@pytest.mark.parametrize("tool, arguments, words", [
+    *((tool, ("-p", pid), "--pid") for tool in ("opensnoop", "runqlat", "profile", "tcplife")
+      for pid in ("0", "-1", "99999999999", "x")),
+    *((tool, ("-d", seconds), "--duration") for tool in ("execsnoop", "opensnoop", "tcplife") for seconds in ("nan", "-1", "1e300")),
+    *((tool, ("nan",), "INTERVAL") for tool in ("runqlat", "biolatency")), ("profile", ("nan",), "DURATION"),
+    ("runqlat", ("1", "0"), "COUNT"), ("tcplife", ("-L", "65536"), "--local-port"), ("xdpcount", ("-i", "nan", "lo"), "--interval"),
+    ("profile", ("--svg", "/no/such/folder/x.svg"), "No such file"), ("profile", ("--folded", "/"), "--folded"),
+    ("profile", ("-F", "0"), "--frequency"),
+])
+def test_wrong_values_are_told_and_nothing_else(parts, tool, arguments, words):
+    from click.testing import CliRunner
+
+    result = CliRunner().invoke(parts(tool).main, arguments)
+    assert result.exit_code == 2 and words in result.output and "Usage:" in result.output
 
 
 def test_flame_graph_is_as_wide_as_the_counts(parts):
