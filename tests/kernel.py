@@ -20,9 +20,9 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 SYS_BPF = {"x86_64": 321, "s390x": 351, "ppc64le": 361}.get(platform.machine(), 280)
 SYS_PERF_EVENT_OPEN = {"x86_64": 298, "s390x": 331, "ppc64le": 319}.get(platform.machine(), 241)
-MAP_CREATE, PROG_LOAD, LINK_GET_NEXT_ID = 0, 5, 31
+MAP_CREATE, PROG_LOAD, LINK_GET_NEXT_ID, ITER_CREATE = 0, 5, 31, 33
 KPROBE, RAW_TRACEPOINT, TRACING, LSM = 2, 17, 26, 29
-TRACE_FENTRY, LSM_MAC, TRACE_FSESSION = 24, 27, 58
+TRACE_FENTRY, MODIFY_RETURN, LSM_MAC, TRACE_FSESSION = 24, 26, 27, 58
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 CLONE_NEWNS, MS_REC, MS_PRIVATE, MNT_DETACH = 0x00020000, 0x4000, 1 << 18, 2
 
@@ -164,6 +164,27 @@ def no_kprobe_multi() -> str:
     return no_kprobe() or no_symbol("bpf_kprobe_multi_link_attach", "kprobe.multi: kernel older than 5.18 or no fprobe")
 
 
+@functools.lru_cache(maxsize=None)
+def no_kprobe_session() -> str:
+    """6.10, where programs of sessions can ask on which side they are."""
+    return no_kprobe_multi() or no_symbol("bpf_session_is_return", "kprobe.session: kernel older than 6.10")
+
+
+@functools.lru_cache(maxsize=None)
+def no_uprobe_session() -> str:
+    return no_uprobe_multi() or no_symbol("uprobe_session_return_size", "uprobe.session: kernel older than 6.13")
+
+
+@functools.lru_cache(maxsize=None)
+def no_sockmap_link() -> str:
+    return no_bpf() or no_symbol("sock_map_link_create", "Linux >= 6.10: links to sockmaps")
+
+
+@functools.lru_cache(maxsize=None)
+def no_netkit() -> str:
+    return no_bpf() or no_symbol("netkit_link_attach", "netkit: kernel older than 6.7")
+
+
 def no_symbol(name: str, reason: str) -> str:
     with open("/proc/kallsyms") as symbols:
         return "" if any(line.split()[2] == name for line in symbols) else reason
@@ -177,6 +198,16 @@ def no_fentry() -> str:
 @functools.lru_cache(maxsize=None)
 def no_fsession() -> str:
     return no_bpf() or no_btf() or no_tracing_load("fsession", TRACING, TRACE_FSESSION, "do_nanosleep")
+
+
+@functools.lru_cache(maxsize=None)
+def no_fmod_ret() -> str:
+    return no_fentry() or no_tracing_load("fmod_ret", TRACING, MODIFY_RETURN, "security_file_open")
+
+
+@functools.lru_cache(maxsize=None)
+def no_tracepoint() -> str:
+    return no_bpf() or no_perf_event() or ("" if tracefs() else "tracefs: not mounted")
 
 
 @functools.lru_cache(maxsize=None)
