@@ -55,6 +55,7 @@ _LATER = {
     "RingBuffer": "ringbuf", "Record": "record", "RecordError": "record", "RecordBatch": "recordbatch", "Lease": "lease",
     "NativeCallback": "delivery", "Consumer": "consumer", "RingStats": "ringstats", "RingState": "ringstats",
     **dict.fromkeys(("UserRingBuffer", "UserSample"), "userring"),
+    "KernelProgram": "kernelprogram",
     "LinkInfo": "linkinfo", "ProgramInfo": "info", "MapInfo": "info", "BtfInfo": "info",
     "TestRun": "testrun", "stats_enabled": "runstats", "query": "", "features": "", "xdp": "",
     "TcHook": "tc", "TcFilter": "tc", "Linker": "linker", "link_files": "linker",
@@ -65,7 +66,7 @@ _LATER = {
 
 __all__ = [
     "open", "Object", "State", "Descriptors",
-    "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "TestRun", "ProgramInfo",
+    "Program", "KernelProgram", "Insn", "Insns", "FuncInfo", "LineInfo", "TestRun", "ProgramInfo",
     "Map", "MapView", "MapInfo", "Queue", "BloomFilter", "Globals",
     "Btf", "Member", "bit_field", "set_bit_field", "BtfInfo",
     "Link", "LinkSet", "LinkInfo",

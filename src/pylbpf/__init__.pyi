@@ -50,6 +50,7 @@ from .registry import register as register
 from .registry import section_info as section_info
 from .insns import Insn as Insn
 from .insns import Insns as Insns
+from .kernelprogram import KernelProgram as KernelProgram
 from .info import BtfInfo as BtfInfo
 from .info import MapInfo as MapInfo
 from .info import ProgramInfo as ProgramInfo
@@ -101,7 +102,7 @@ from .verify.report import VerifyResult as VerifyResult
 
 __all__ = [
     "open", "Object", "State", "Descriptors",
-    "Program", "Insn", "Insns", "FuncInfo", "LineInfo", "TestRun", "ProgramInfo",
+    "Program", "KernelProgram", "Insn", "Insns", "FuncInfo", "LineInfo", "TestRun", "ProgramInfo",
     "Map", "MapView", "MapInfo", "Queue", "BloomFilter", "Globals",
     "Btf", "Member", "bit_field", "set_bit_field", "BtfInfo",
     "Link", "LinkSet", "LinkInfo",

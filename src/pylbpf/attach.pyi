@@ -1,5 +1,6 @@
+from .attach_hook import Hooking
 from .link import Link
 from .linkset import LinkSet
 
-class Attachable:
+class Attachable(Hooking):
     def attach(self) -> Link | LinkSet: ...

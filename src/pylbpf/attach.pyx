@@ -1,7 +1,7 @@
 """A program as something that can be attached: what all kinds of hooks have in common, and attach() by its section.
 
 The kinds have rooms of their own, each a class that goes on where the one before it ended: attach_probe, attach_trace,
-attach_net, attach_hook. Program is the last.
+attach_net. Program is the last.
 """
 import errno as _errno
 
@@ -10,21 +10,14 @@ from libc.errno cimport EINVAL, EOPNOTSUPP, errno
 
 from .c cimport libbpf
 from .call cimport Call, count, enter, note_missing, statistics
-from .errors cimport fail, finish
+from .errors cimport finish
 from .handle cimport Handle, LOADED, OPENING, PASS, Record
-from .link cimport HIDDEN_EVENT, Link, Linked, NO_EVENT, make_link
+from .link cimport HIDDEN_EVENT, Link, NO_EVENT, make_link
+from .attach_hook cimport Hooking
 from .autoattach cimport builtin_attach
-from .paths cimport name_bytes
 from .sections cimport ON_TRACEPOINT, Section, find
 
 from .errors import BpfError, StateError
-
-cdef extern from "<fcntl.h>" nogil:
-    int fcntl(int fd, int command, ...)
-    int F_DUPFD_CLOEXEC
-
-cdef extern from "<net/if.h>" nogil:
-    unsigned int if_nametoindex(const char *name)
 
 libbpf.pylbpf_on_missing = note_missing
 
@@ -34,7 +27,7 @@ cdef enum:
     TRACEPOINT = 5
 
 
-cdef class Attachable(Linked):
+cdef class Attachable(Hooking):
     """What Program inherits: attach methods. Each returns a Link that keeps program and object alive.
 
     All raise StateError before load, and BpfError with the kernel's number when the hook refuses. They may sleep in
@@ -65,6 +58,16 @@ cdef class Attachable(Linked):
                 handle.release()
             raise
         return locked
+
+    cdef void unlock(self, bint locked) noexcept:
+        if locked:
+            self.handle.release()
+
+    cdef int number(self) noexcept:
+        return libbpf.bpf_program__fd(self.ptr)
+
+    cdef int kind(self) except -1:
+        return <int>libbpf.bpf_program__type(self.live())
 
     cdef bint begin_as(self, str operation, tuple types) except -1:
         """As begin(), for hooks that the program's expected attach type chooses."""
@@ -134,28 +137,6 @@ cdef class Attachable(Linked):
         if code == 0 and link == NULL:
             code = -EOPNOTSUPP
         return self.end(&call, link, code, locked, f"section '{self.section}'", event)
-
-
-cdef int interface_index(object interface) except -1:
-    """The number of a network interface given by name or number."""
-    cdef unsigned int index
-    cdef bytes name
-    if isinstance(interface, int) and not isinstance(interface, bool):
-        if not 0 < interface < 1 << 31:
-            raise ValueError(f"{interface} is not an interface index")
-        return interface
-    name = name_bytes(interface, "interface name")
-    index = if_nametoindex(name)
-    if index == 0:
-        fail(errno, "find network interface", interface)
-    return index
-
-
-cdef int duplicate_fd(int fd) except -1:
-    cdef int copy = fcntl(fd, F_DUPFD_CLOEXEC, <int>3)
-    if copy < 0:
-        fail(errno, "use descriptor", fd)
-    return copy
 
 
 cdef bint on_tracepoint(const libbpf.bpf_program *program) noexcept nogil:

@@ -1,8 +1,8 @@
-from .attach_net cimport Networking
+from .atwork cimport AtWork
 from .targets cimport Target
 
 
-cdef class Hooking(Networking):
+cdef class Hooking(AtWork):
     pass
 
 

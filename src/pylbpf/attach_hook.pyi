@@ -1,8 +1,9 @@
 from _typeshed import FileDescriptorLike, StrOrBytesPath
 
-from .attach_net import Networking
+from .atwork import AtWork
+from .link import Link
 
-class Hooking(Networking):
+class Hooking(AtWork):
     def prog_attach(
         self,
         target: StrOrBytesPath | FileDescriptorLike,
@@ -23,5 +24,16 @@ class Hooking(Networking):
         relative_id: int = 0,
         expected_revision: int = 0,
     ) -> None: ...
+    def link_create(
+        self,
+        target: str | int | StrOrBytesPath | FileDescriptorLike | None,
+        attach_type: int,
+        *,
+        flags: int = 0,
+        cookie: int = 0,
+        relative_fd: FileDescriptorLike | None = None,
+        relative_id: int = 0,
+        expected_revision: int = 0,
+    ) -> Link: ...
     def attach_socket(self, sock: FileDescriptorLike) -> None: ...
     def detach_socket(self, sock: FileDescriptorLike) -> None: ...

@@ -4,14 +4,13 @@ from libc.errno cimport errno
 from libc.string cimport memset
 from posix.fcntl cimport O_CLOEXEC, O_DIRECTORY, O_RDONLY
 
-from .attach cimport interface_index
 from .attach_trace cimport Tracing
 from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter, note_missing
 from .errors cimport finish, need
 from .link cimport link_of_descriptor
 from .paths cimport number_of
-from .targets cimport Anchor, Target, descriptor_of, open_target, set_anchor
+from .targets cimport Anchor, Target, descriptor_of, interface_index, open_target, set_anchor
 
 libbpf.pylbpf_on_missing = note_missing
 

@@ -5,13 +5,12 @@ from libc.string cimport memset
 from posix.fcntl cimport O_CLOEXEC, O_DIRECTORY, O_RDONLY
 from posix.unistd cimport close as close_fd
 
-from .attach cimport duplicate_fd
 from .attach_probe cimport Probing
 from .c cimport libbpf, uapi
 from .call cimport Call, enter, note_missing
 from .errors cimport need
 from .paths cimport name_bytes, number_of
-from .targets cimport Functions, Target, descriptor_of, functions_of, memory_of, open_target
+from .targets cimport Functions, Target, descriptor_of, duplicate_fd, functions_of, memory_of, open_target
 from .tracepoint cimport attach_tracepoint
 
 libbpf.pylbpf_on_missing = note_missing

@@ -1,5 +1,5 @@
-from .attach_hook cimport Hooking
+from .link cimport Linked
 
 
-cdef class AtWork(Hooking):
-    cdef int pin_or_unpin(self, object path, str operation) except -1
+cdef class AtWork(Linked):
+    pass

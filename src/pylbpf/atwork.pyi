@@ -1,12 +1,11 @@
-from _typeshed import FileDescriptorLike, StrOrBytesPath
+from _typeshed import FileDescriptorLike
 from typing_extensions import Buffer
 
-from .attach_hook import Hooking
 from .info import ProgramInfo
 from .map import Map
 from .testrun import TestRun
 
-class AtWork(Hooking):
+class AtWork:
     def info(self) -> ProgramInfo: ...
     def test_run(
         self,
@@ -20,8 +19,6 @@ class AtWork(Hooking):
         batch_size: int = 0,
         data_size_out: int | None = None,
     ) -> TestRun: ...
-    def pin(self, path: StrOrBytesPath) -> None: ...
-    def unpin(self, path: StrOrBytesPath) -> None: ...
     def bind_map(self, map: FileDescriptorLike) -> None: ...
     def assoc_struct_ops(self, map: Map) -> None: ...
     def read_stream(self, stream: int, *, size: int = 65536) -> bytes: ...

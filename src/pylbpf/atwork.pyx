@@ -1,23 +1,22 @@
 """A loaded program at work: what the kernel says about it, what it writes, what it is bound to; and runs by hand."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.object cimport PyObject
 from libc.errno cimport errno
 from libc.string cimport memset
 
-from .attach_hook cimport Hooking
 from .c cimport bpf, libbpf
 from .call cimport Call, enter, note_missing
 from .errors cimport finish
 from .info cimport program_info
-from .paths cimport number_of, path_bytes
+from .link cimport Linked
+from .paths cimport number_of
 from .targets cimport descriptor_of
 from .testrun cimport test_run
 
 libbpf.pylbpf_on_missing = note_missing
 
 
-cdef class AtWork(Hooking):
-    """What Program inherits: everything that needs it loaded, but attaching."""
+cdef class AtWork(Linked):
+    """What Program and KernelProgram inherit: everything that needs it loaded, but attaching."""
 
     def info(self):
         """What the kernel says about the loaded program now: a ProgramInfo.
@@ -38,33 +37,8 @@ cdef class AtWork(Hooking):
         that is not enough, BpfError (ENOSPC), whose ``result`` has what fits. The object is not locked meanwhile.
         Minimum kernel 4.12, of many types newer. Source: bpf_prog_test_run_opts().
         """
-        return test_run(self, <int>libbpf.bpf_program__type(self.live()), data, ctx, repeat, cpu, flags,
+        return test_run(self, self.kind(), data, ctx, repeat, cpu, flags,
                         batch_size, live_frames, data_size_out)
-
-    def pin(self, path):
-        """Pin the program in a BPF file system, so that the kernel keeps it; the file stays when the object is closed.
-
-        Source: bpf_program__pin().
-        """
-        self.pin_or_unpin(path, "pin")
-
-    def unpin(self, path):
-        """Remove a pin of this program. Source: bpf_program__unpin()."""
-        self.pin_or_unpin(path, "unpin")
-
-    cdef int pin_or_unpin(self, object path, str operation) except -1:
-        cdef bytes raw = path_bytes(path)
-        cdef const char *where = raw
-        cdef bint pin = operation == "pin"
-        cdef Call call
-        cdef int code
-        cdef bint locked = self.begin(operation)
-        enter(&call, <PyObject *>self.handle)
-        with nogil:
-            code = libbpf.bpf_program__pin(self.ptr, where) if pin else libbpf.bpf_program__unpin(self.ptr, where)
-        if locked:
-            self.handle.release()
-        finish(&call, code, operation, f"{self}, {path}")
 
     def bind_map(self, map):
         """Have the kernel keep a map (a Map or descriptor) as long as the program, although it does not use it.

@@ -1,13 +1,13 @@
 """What a map is: its type, sizes and flags, of an object's map or of one known by a descriptor."""
 import errno as _errno
 
-from .attach cimport duplicate_fd, interface_index
 from .c cimport libbpf, uapi
 from .call cimport Call, enter, note_missing
 from .errors cimport fail, finish, need
 from .handle cimport Handle, LOADED, OPEN, PREPARED
 from .kernelmap cimport KernelMap
 from .paths cimport number64_of, number_of
+from .targets cimport duplicate_fd, interface_index
 
 from .errors import StateError
 

@@ -20,8 +20,8 @@ cdef KernelMap create_map(int type, object name, unsigned int key_size, unsigned
                           unsigned int max_entries, void *opts)
 cdef KernelMap own_map(int fd, object name)
 cdef KernelMap duplicated_map(object fd)
-cdef KernelMap pinned_map(object path, unsigned int file_flags)
-cdef KernelMap numbered_map(unsigned int id)
+cdef KernelMap pinned_map(object path, object path_fd, unsigned int file_flags)
+cdef KernelMap numbered_map(object id, unsigned int open_flags)
 cdef int read_info(int fd, uapi.bpf_map_info *info) except -1
 # A descriptor of BTF with the types that local storage asks for.
 cdef int storage_types(unsigned int value_size, unsigned int *key, unsigned int *value) except -1

@@ -6,13 +6,14 @@ from libc.errno cimport ENOMEM
 from libc.string cimport memset
 from posix.unistd cimport close as close_fd
 
-from .attach cimport duplicate_fd
 from .c cimport bpf, libbpf, uapi
 from .c cimport btf as c_btf
 from .call cimport Call, enter, note_missing
 from .errors cimport fail, finish
 from .handle cimport fork_generation
+from .kernelfd cimport MAP, open_number, open_pin
 from .paths cimport is_of_kind, name_bytes, path_bytes
+from .targets cimport duplicate_fd
 
 from .errors import StateError
 
@@ -103,30 +104,15 @@ cdef KernelMap duplicated_map(object fd):
     return own_map(duplicate_fd(fd if isinstance(fd, int) else fd.fileno()), None)
 
 
-cdef KernelMap pinned_map(object path, unsigned int file_flags):
-    cdef bytes raw = path_bytes(path)
-    cdef const char *c_path = raw
-    cdef bpf.struct_bpf_obj_get_opts opts
-    cdef KernelMap made
-    cdef Call call
-    cdef int fd
-    memset(&opts, 0, sizeof(opts))
-    opts.sz = sizeof(opts)
-    opts.file_flags = file_flags
-    enter(&call, NULL)
-    with nogil:
-        fd = bpf.bpf_obj_get_opts(c_path, &opts) if file_flags else bpf.bpf_obj_get(c_path)
-    finish(&call, fd, "open pin", raw.decode("utf-8", "surrogateescape"))
-    made = own_map(fd, None)
-    made.pin_path = raw.decode("utf-8", "surrogateescape")
+cdef KernelMap pinned_map(object path, object path_fd, unsigned int file_flags):
+    cdef KernelMap made = own_map(open_pin(path, path_fd, file_flags), None)
+    if path_fd is None:
+        made.pin_path = path_bytes(path).decode("utf-8", "surrogateescape")
     return made
 
 
-cdef KernelMap numbered_map(unsigned int id):
-    cdef int fd = bpf.bpf_map_get_fd_by_id(id)
-    if fd < 0:
-        fail(-fd, "open map of id", id)
-    return own_map(fd, None)
+cdef KernelMap numbered_map(object id, unsigned int open_flags):
+    return own_map(open_number(MAP, id, open_flags), None)
 
 
 cdef int storage_types(unsigned int value_size, unsigned int *key, unsigned int *value) except -1:

@@ -5,11 +5,11 @@ from libc.errno cimport errno
 from libc.string cimport memcpy, memset
 from posix.fcntl cimport O_CLOEXEC, O_RDONLY, open as open_fd
 
-from .attach cimport interface_index
 from .c cimport uapi
 from .codec cimport Codec, RAW, UNSIGNED, int_codec
 from .errors cimport fail
 from .paths cimport path_bytes
+from .targets cimport interface_index
 
 cdef enum:
     # enum bpf_map_type

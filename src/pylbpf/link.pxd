@@ -21,8 +21,11 @@ cdef class Linked:
     # What links are about: a program.
     cdef Handle handle              # of its object, or None
 
-    # See that it is loaded, and stays so until its handle's lock is released if this is true.
+    # See that it is loaded, and stays so until unlock() has what begin() returned; number() is its descriptor meanwhile.
     cdef bint begin(self, str operation) except -1
+    cdef void unlock(self, bint locked) noexcept
+    cdef int number(self) noexcept
+    cdef int kind(self) except -1       # enum bpf_prog_type
 
 
 cdef class Link:

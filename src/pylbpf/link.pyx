@@ -14,6 +14,7 @@ from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter
 from .errors cimport fail, finish
 from .handle cimport Handle, fork_generation, leave_place, take_place
+from .kernelfd cimport LINK, open_number, open_pin, pin_descriptor
 from .paths cimport is_of_kind, number_of, path_bytes
 
 from .errors import NotSupported, StateError
@@ -39,6 +40,15 @@ cdef class Linked:
     cdef bint begin(self, str operation) except -1:
         raise NotImplementedError
 
+    cdef void unlock(self, bint locked) noexcept:
+        pass
+
+    cdef int number(self) noexcept:
+        return -1
+
+    cdef int kind(self) except -1:
+        raise NotImplementedError
+
 
 @cython.final
 @cython.no_gc_clear
@@ -52,7 +62,7 @@ cdef class Link:
     """
 
     def __init__(self):
-        raise TypeError("links are made by Program.attach(), its kin, and Link.open()")
+        raise TypeError("links are made by Program.attach(), its kin, and Link.open_pinned()")
 
     def __dealloc__(self):
         leave_place(&self.place)
@@ -285,11 +295,10 @@ cdef class Link:
         self.fd
         locked = subject.begin("update")        # or another thread could close it meanwhile
         try:
-            self.put("update", program.fileno(), old, bits, UPDATED)
+            self.put("update", subject.number(), old, bits, UPDATED)
             self.belong_to(program, subject.handle)
         finally:
-            if locked:
-                subject.handle.release()
+            subject.unlock(locked)
 
     def update_map(self, map, *, old_map=None, flags=0):
         """Put another struct_ops Map in the place of the one that is attached; no moment is without one.
@@ -341,8 +350,12 @@ cdef class Link:
         path = libbpf.bpf_link__pin_path(self.ptr)
         return None if path == NULL else path.decode("utf-8", "surrogateescape")
 
-    def pin(self, path):
-        """Pin the link in a BPF file system, so that it outlives the process. Source: bpf_link__pin()."""
+    def pin(self, path, *, path_fd=None):
+        """Pin the link in a BPF file system, so that it outlives the process.
+
+        With ``path_fd`` (kernel 6.5, libbpf 1.3) relative to that folder's descriptor; pin_path does not know of it then.
+        Source: bpf_link__pin(), bpf_obj_pin_opts().
+        """
         cdef bytes raw = path_bytes(path)
         cdef const char *where = raw
         cdef libbpf.bpf_link *ptr = self.live()
@@ -351,6 +364,9 @@ cdef class Link:
         self.fd
         self.wait_idle("pin")
         ptr = self.live()
+        if path_fd is not None:
+            pin_descriptor(self.number(), path, path_fd, self)
+            return
         self.worker = PyThread_get_thread_ident()
         enter(&call, NULL)
         if self.kind == BARE_LINK and self.pinned is not None:
@@ -385,13 +401,18 @@ cdef class Link:
         self.done(&call, code, "unpin", self)
 
     @staticmethod
-    def open(path):
-        """Open a pinned link. Source: bpf_link__open()."""
+    def open_pinned(path, *, path_fd=None):
+        """Open a pinned link; with ``path_fd`` (kernel 6.5, libbpf 1.3) the path is relative to that folder's descriptor.
+
+        Source: bpf_link__open(), bpf_obj_get_opts().
+        """
         cdef bytes raw = path_bytes(path)
         cdef const char *where = raw
         cdef libbpf.bpf_link *ptr
         cdef Call call
         cdef int code = 0
+        if path_fd is not None:
+            return adopt(open_pin(path, path_fd, 0), f"{path}")
         enter(&call, NULL)
         with nogil:
             ptr = libbpf.bpf_link__open(where)
@@ -402,6 +423,11 @@ cdef class Link:
             libbpf.bpf_link__destroy(ptr)
             fail(EINVAL, "open link", f"{path}, which is not a link")
         return make_link(ptr, None, None, f"pinned at {_os.fsdecode(path)}")
+
+    @staticmethod
+    def open(path):
+        """Same as open_pinned(), by libbpf's name. Source: bpf_link__open()."""
+        return Link.open_pinned(path)
 
     @staticmethod
     def from_fd(fd):
@@ -423,14 +449,7 @@ cdef class Link:
         Raises FileNotFoundError if there is none, PermissionError without CAP_SYS_ADMIN. Minimum kernel 5.8.
         Source: bpf_link_get_fd_by_id().
         """
-        cdef unsigned int number = number_of(id, "link id")
-        cdef int fd
-        cdef Call call
-        enter(&call, NULL)
-        with nogil:
-            fd = bpf.bpf_link_get_fd_by_id(number)
-        finish(&call, fd, "open link", f"id {number}")
-        return adopt(fd, f"id {number}")
+        return adopt(open_number(LINK, id, 0), f"id {id}")
 
 
 cdef Link adopt(int fd, str words):

@@ -12,6 +12,7 @@ from .codec cimport Codec, codec_of, raw_codec, size_of
 from .errors cimport fail, finish
 from .handle cimport CLOSED, Handle
 from .info cimport map_info
+from .kernelfd cimport pin_descriptor
 from .kernelmap cimport KernelMap, create_map, duplicated_map, numbered_map, pinned_map, storage_types
 from .mapping cimport Mapping
 from .memory cimport map_memory, view_initial
@@ -109,14 +110,22 @@ cdef class Map(Mapping):
         return made if key is None and value is None else made.typed(key=key, value=value)
 
     @staticmethod
-    def open_pinned(path, *, flags=0):
-        """Open a map that is pinned in a BPF file system. ``flags``: MapFlags.RDONLY or WRONLY. Source: bpf_obj_get()."""
-        return make_lone_map(pinned_map(path, number_of(flags, "flags")))
+    def open_pinned(path, *, flags=0, path_fd=None):
+        """Open a map that is pinned in a BPF file system. ``flags``: MapFlags.RDONLY or WRONLY.
+
+        With ``path_fd`` (kernel 6.5, libbpf 1.3) the path is relative to that folder's descriptor.
+        Source: bpf_obj_get(), bpf_obj_get_opts().
+        """
+        return make_lone_map(pinned_map(path, path_fd, number_of(flags, "flags")))
 
     @staticmethod
-    def from_id(id):
-        """Open a map by the number the kernel gave it. Needs CAP_SYS_ADMIN. Source: bpf_map_get_fd_by_id()."""
-        return make_lone_map(numbered_map(number_of(id, "id")))
+    def from_id(id, *, flags=0):
+        """Open a map by the number the kernel gave it. ``flags``: MapFlags.RDONLY or WRONLY.
+
+        Needs CAP_SYS_ADMIN. FileNotFoundError if there is none.
+        Source: bpf_map_get_fd_by_id(), bpf_map_get_fd_by_id_opts().
+        """
+        return make_lone_map(numbered_map(id, number_of(flags, "flags")))
 
     @staticmethod
     def from_fd(fd):
@@ -242,9 +251,17 @@ cdef class Map(Mapping):
             return self.kernel.pin_path is not None
         return libbpf.bpf_map__is_pinned(self.live())
 
-    def pin(self, path=None):
-        """Pin the map in a BPF file system, by default at pin_path. Source: bpf_map__pin(), bpf_obj_pin()."""
-        self.pin_or_unpin(path, True)
+    def pin(self, path=None, *, path_fd=None):
+        """Pin the map in a BPF file system, by default at pin_path.
+
+        With ``path_fd`` (kernel 6.5, libbpf 1.3) relative to that folder's descriptor; pin_path does not know of it then.
+        Source: bpf_map__pin(), bpf_obj_pin(), bpf_obj_pin_opts().
+        """
+        if path_fd is None:
+            self.pin_or_unpin(path, True)
+        else:
+            path_bytes(path)
+            pin_descriptor(self.descriptor(), path, path_fd, self)
 
     def unpin(self, path=None):
         """Remove the pin, by default at pin_path. Source: bpf_map__unpin()."""

@@ -7,7 +7,6 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 cimport cython
 
-from .attach cimport duplicate_fd
 from .c cimport libbpf
 from .call cimport Call, enter, leave, note_missing
 from .errors cimport finish, need
@@ -15,6 +14,7 @@ from .handle cimport CLOSED, Handle, LOADED, OPEN, PREPARED, fork_generation, le
 from .link cimport Link, close_links, free_links
 from .opening cimport Request, begin_load, conclude_load, load_object, open_job, read_job
 from .paths cimport number_of
+from .targets cimport duplicate_fd
 from .workers cimport thread_count
 
 from .contents import Programs

@@ -9,7 +9,6 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from posix.unistd cimport close as close_fd
 
-from .attach cimport duplicate_fd
 from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter, note_missing
 from .deadline cimport limit_of, now
@@ -26,7 +25,7 @@ from .perfring cimport (
 from .reader cimport Reader, check_callback, rotated, told_apart, type_of
 from .record cimport RecordType, StructType, plain
 from .recordbatch cimport read_any, read_structs
-from .targets cimport descriptor_of
+from .targets cimport descriptor_of, duplicate_fd
 
 from .errors import StateError
 from .perfring import PerfRecord

@@ -1,13 +1,14 @@
 from builtins import object as _Anything
 from typing import final
 
-from _typeshed import FileDescriptorLike
+from _typeshed import FileDescriptorLike, StrOrBytesPath
 from typing_extensions import Buffer
 
-from .atwork import AtWork
+from .attach_net import Networking
 from .enums import AttachType, ProgramFlags, ProgramType
 from .handlers import ProgramHandler
 from .insns import Insns
+from .kernelprogram import KernelProgram
 from .object import Object
 
 @final
@@ -31,7 +32,13 @@ class LineInfo:
     def column(self) -> int: ...
 
 @final
-class Program(AtWork):
+class Program(Networking):
+    @staticmethod
+    def open_pinned(path: StrOrBytesPath, *, flags: int = 0, path_fd: FileDescriptorLike | None = None) -> KernelProgram: ...
+    @staticmethod
+    def from_id(id: int) -> KernelProgram: ...
+    @staticmethod
+    def from_fd(fd: FileDescriptorLike) -> KernelProgram: ...
     @property
     def object(self) -> Object | None: ...
     @property
@@ -82,6 +89,8 @@ class Program(AtWork):
     def view_insns(self, *, writable: bool = False) -> Insns: ...
     def set_insns(self, insns: Buffer) -> None: ...
     def disassemble(self) -> str: ...
+    def pin(self, path: StrOrBytesPath, *, path_fd: FileDescriptorLike | None = None) -> None: ...
+    def unpin(self, path: StrOrBytesPath) -> None: ...
     @property
     def func_info(self) -> tuple[FuncInfo, ...]: ...
     @property

@@ -7,14 +7,15 @@ cimport cython
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from .attach cimport interface_index
-from .atwork cimport AtWork
+from .attach_net cimport Networking
 from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter, note_missing
 from .errors cimport finish
 from .handle cimport FAILED, Handle, LOADED, OPEN, OPENING, PREPARED, Record
 from .insns cimport Insns, view_insns
-from .paths cimport name_bytes, number_of
+from .kernelfd cimport pin_descriptor
+from .paths cimport name_bytes, number_of, path_bytes
+from .targets cimport interface_index
 
 from .errors import StateError
 
@@ -54,12 +55,41 @@ cdef class LineInfo:
 
 
 @cython.final
-cdef class Program(AtWork):
+cdef class Program(Networking):
     """One program of an object. It keeps the object alive, and two of the same program are equal.
 
     Setters work before load (also in the callbacks of a handler), and raise StateError afterwards. A program that a
     handler's ``setup`` gets is good for as long as the open succeeds: if it fails, everything on it raises ValueError.
     """
+
+    @staticmethod
+    def open_pinned(path, *, flags=0, path_fd=None):
+        """Open a program that is pinned in a BPF file system, as a KernelProgram.
+
+        With ``path_fd`` (kernel 6.5, libbpf 1.3) the path is relative to that folder's descriptor.
+        Source: bpf_obj_get(), bpf_obj_get_opts().
+        """
+        from .kernelprogram import open_pinned
+        return open_pinned(path, flags, path_fd)
+
+    @staticmethod
+    def from_id(id):
+        """Open a program by the number that the kernel gave it, as a KernelProgram.
+
+        FileNotFoundError if there is none, PermissionError without CAP_SYS_ADMIN. Minimum kernel 4.13.
+        Source: bpf_prog_get_fd_by_id().
+        """
+        from .kernelprogram import from_id
+        return from_id(id)
+
+    @staticmethod
+    def from_fd(fd):
+        """Make a KernelProgram of a descriptor, given as a number or an object with fileno(), which stays the caller's.
+
+        ValueError if it is not a program's. Source: bpf_prog_get_info_by_fd().
+        """
+        from .kernelprogram import from_fd
+        return from_fd(fd)
 
     def __eq__(self, other):
         # Memory is used again: of a closed object the pointer alone says nothing.
@@ -424,6 +454,35 @@ cdef class Program(AtWork):
             item.column = info[at].line_col & 0x3ff
             items.append(item)
         return tuple(items)
+
+    def pin(self, path, *, path_fd=None):
+        """Pin the program in a BPF file system, so that the kernel keeps it; the file stays when the object is closed.
+
+        With ``path_fd`` (kernel 6.5, libbpf 1.3) relative to that folder's descriptor.
+        Source: bpf_program__pin(), bpf_obj_pin_opts().
+        """
+        if path_fd is None:
+            self.pin_or_unpin(path, "pin")
+        else:
+            pin_descriptor(self.fileno(), path, path_fd, self)
+
+    def unpin(self, path):
+        """Remove a pin of this program. Source: bpf_program__unpin()."""
+        self.pin_or_unpin(path, "unpin")
+
+    cdef int pin_or_unpin(self, object path, str operation) except -1:
+        cdef bytes raw = path_bytes(path)
+        cdef const char *where = raw
+        cdef bint pin = operation == "pin"
+        cdef Call call
+        cdef int code
+        cdef bint locked = self.begin(operation)
+        enter(&call, <PyObject *>self.handle)
+        with nogil:
+            code = libbpf.bpf_program__pin(self.ptr, where) if pin else libbpf.bpf_program__unpin(self.ptr, where)
+        if locked:
+            self.handle.release()
+        finish(&call, code, operation, f"{self}, {path}")
 
     def unload(self):
         """Close the program's descriptor; the kernel frees it when nothing else holds it.

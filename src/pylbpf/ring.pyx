@@ -8,12 +8,11 @@ from libc.string cimport memcpy, memset
 from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 from posix.unistd cimport _SC_PAGESIZE, close as close_fd, sysconf
 
-from .attach cimport duplicate_fd
 from .c cimport bpf, uapi
 from .errors cimport fail
 from .feed cimport ENDED, FULL, MISFIT, Feed, Stop, ring_record
 from .map cimport Map
-from .targets cimport descriptor_of
+from .targets cimport descriptor_of, duplicate_fd
 
 cdef extern from "<sys/mman.h>" nogil:
     void *mremap(void *old, size_t old_size, size_t new_size, int flags, ...)

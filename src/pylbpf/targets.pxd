@@ -18,6 +18,9 @@ cdef struct Anchor:
 
 # A number, or an object with fileno(). The descriptor stays its owner's.
 cdef int descriptor_of(object thing, str what) except -1
+# The number of a network interface given by name or number.
+cdef int interface_index(object interface) except -1
+cdef int duplicate_fd(int fd) except -1
 # A descriptor as above, or a path that is opened for as long as the Target lives.
 cdef Target open_target(object thing, int flags, str what)
 # Fill in; true if anything differs from zero.

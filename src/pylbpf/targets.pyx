@@ -8,8 +8,14 @@ from posix.fcntl cimport open as open_fd
 from posix.unistd cimport close as close_fd
 
 from .errors cimport fail
-from .link cimport Link
-from .paths cimport name_bytes, number_of, path_bytes
+from .paths cimport is_of_kind, name_bytes, number_of, path_bytes
+
+cdef extern from "<fcntl.h>" nogil:
+    int fcntl(int fd, int command, ...)
+    int F_DUPFD_CLOEXEC
+
+cdef extern from "<net/if.h>" nogil:
+    unsigned int if_nametoindex(const char *name)
 
 cdef enum:
     BPF_F_LINK = 1 << 13
@@ -44,6 +50,28 @@ cdef int descriptor_of(object thing, str what) except -1:
     return number
 
 
+cdef int interface_index(object interface) except -1:
+    """The number of a network interface given by name or number."""
+    cdef unsigned int index
+    cdef bytes name
+    if isinstance(interface, int) and not isinstance(interface, bool):
+        if not 0 < interface < 1 << 31:
+            raise ValueError(f"{interface} is not an interface index")
+        return interface
+    name = name_bytes(interface, "interface name")
+    index = if_nametoindex(name)
+    if index == 0:
+        fail(errno, "find network interface", interface)
+    return index
+
+
+cdef int duplicate_fd(int fd) except -1:
+    cdef int copy = fcntl(fd, F_DUPFD_CLOEXEC, <int>3)
+    if copy < 0:
+        fail(errno, "use descriptor", fd)
+    return copy
+
+
 cdef Target open_target(object thing, int flags, str what):
     cdef Target target = Target.__new__(Target)
     cdef bytes raw
@@ -72,7 +100,8 @@ cdef bint set_anchor(Anchor *anchor, unsigned int flags, object relative_fd, obj
     anchor.expected_revision = long_of(expected_revision, "expected_revision")
     if relative_fd is not None:
         anchor.relative_fd = descriptor_of(relative_fd, "relative_fd")
-        if isinstance(relative_fd, Link):
+        # Where nobody tells the kind, it is a program.
+        if is_of_kind(anchor.relative_fd, "link") and not is_of_kind(anchor.relative_fd, "prog"):
             anchor.flags |= BPF_F_LINK
     return bool(anchor.flags or relative_fd is not None or anchor.relative_id or anchor.expected_revision)
 

@@ -4,12 +4,11 @@ from collections import namedtuple as _namedtuple
 cimport cython
 from libc.string cimport memset
 
-from .attach cimport interface_index
 from .c cimport libbpf
 from .call cimport Call, enter, note_missing
 from .errors cimport finish, need
 from .paths cimport name_bytes, number_of
-from .targets cimport descriptor_of
+from .targets cimport descriptor_of, interface_index
 
 __all__ = ["TcHook", "TcFilter"]
 

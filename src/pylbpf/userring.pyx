@@ -16,14 +16,13 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.unistd cimport close as close_fd, usleep, write
 
-from .attach cimport duplicate_fd
 from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter, note_missing
 from .deadline cimport deadline_of, milliseconds
 from .errors cimport fail, finish
 from .handle cimport Handle, fork_generation
 from .map cimport Map
-from .targets cimport descriptor_of
+from .targets cimport descriptor_of, duplicate_fd
 
 from .errors import BpfError, StateError, error_class
 
