@@ -1,0 +1,57 @@
+"""--outcomes FILE: what became of each test, for tools/matrix.py."""
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Union
+
+import pytest
+
+import expectations
+import pylbpf
+
+RANK = ("passed", "skipped", "failed")
+
+
+class Outcomes:
+    def __init__(self, path: Path) -> None:
+        self.path, self.begin = path, time.monotonic()
+        self.tests: dict[str, tuple[str, str]] = {}
+
+    def note(self, name: str, outcome: str, reason: str = "") -> None:
+        if RANK.index(outcome) >= RANK.index(self.tests.get(name, (RANK[0],))[0]):
+            self.tests[name] = outcome, reason
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.take(report)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if not report.passed:
+            self.take(report)
+
+    def take(self, report: Union[pytest.TestReport, pytest.CollectReport]) -> None:
+        if hasattr(report, "wasxfail"):
+            self.note(report.nodeid, "passed")
+        elif report.skipped and isinstance(report.longrepr, tuple):
+            self.note(report.nodeid, "skipped", expectations.capability_of(report.longrepr[2]))
+        elif report.failed or report.when == "call":
+            self.note(report.nodeid, report.outcome)
+
+    def pytest_sessionfinish(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps({
+            "kernel": os.uname().release, "python": platform.python_version(), "libbpf": pylbpf.libbpf_version_string(),
+            "seconds": round(time.monotonic() - self.begin), "tests": self.tests}))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--outcomes", type=Path, metavar="FILE", help="write what became of each test to FILE, as JSON")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("--outcomes")
+    if path and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Outcomes(path))

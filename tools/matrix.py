@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""The tests on this machine and on every kernel that tools/vm has, as one table: matrix.py [MACHINE...] [-- PYTEST ARGUMENT...]
+
+A machine is "host", a suite, or SUITE+KERNEL. Fails if a test fails anywhere, if a machine could not be had, or if a way to
+attach ran nowhere.
+"""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, Optional
+
+ROOT = Path(__file__).resolve().parent.parent
+MACHINES = ("host", "bookworm", "trixie", "sid")
+EVERYWHERE = ("tests/test_every_kind.py", "tests/test_attach", "tests/test_structops.py")
+
+
+def run(machine: str, arguments: list[str]) -> Optional[dict[str, Any]]:
+    """What became of the tests there; None if there was no machine."""
+    suite, _, kernel = machine.partition("+")
+    print(f"· {machine}", file=sys.stderr, flush=True)
+    if machine == "host":
+        outcomes = ROOT / "build" / "matrix" / "host.json"
+        command = [sys.executable, "-m", "pytest", "--outcomes", str(outcomes)]
+    else:
+        outcomes = ROOT / "build" / "vm" / suite / "outcomes.json"
+        command = [sys.executable, str(ROOT / "tools/vm"), suite, *(["--kernel", kernel] if kernel else []), "test",
+                   "--outcomes", "build/outcomes.json"]
+    outcomes.unlink(missing_ok=True)
+    subprocess.run([*command, "-n", str(os.cpu_count() or 1), *arguments], cwd=ROOT)
+    return json.loads(outcomes.read_text()) if outcomes.exists() else None
+
+
+def ran_nowhere(found: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
+    """The tests of attaching that each machine skipped, with what they missed there."""
+    names = {name for each in found.values() for name in each["tests"] if name.startswith(EVERYWHERE)}
+    verdicts = {name: [each["tests"].get(name, ("absent", "")) for each in found.values()] for name in sorted(names)}
+    return {name: sorted({reason for outcome, reason in each if outcome == "skipped"})
+            for name, each in verdicts.items() if all(outcome in ("skipped", "absent") for outcome, _ in each)}
+
+
+def table(found: dict[str, dict[str, Any]]) -> str:
+    rows = [["", *found], *([name, *(str(each[name]) for each in found.values())] for name in ("kernel", "python", "libbpf"))]
+    outcomes = {machine: Counter(outcome for outcome, _ in each["tests"].values()) for machine, each in found.items()}
+    missed = {machine: Counter(reason for outcome, reason in each["tests"].values() if outcome == "skipped")
+              for machine, each in found.items()}
+    for outcome in ("passed", "failed", "skipped"):
+        rows.append([outcome, *(str(outcomes[machine][outcome]) for machine in found)])
+    for capability in sorted({reason for each in missed.values() for reason in each}):
+        rows.append([f"  {capability}", *(str(missed[machine][capability] or "") for machine in found)])
+    rows.append(["minutes", *(f"{each['seconds'] / 60:.0f}" for each in found.values())])
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join("  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
+                     for row in rows)
+
+
+def main() -> int:
+    words = sys.argv[1:]
+    at = words.index("--") if "--" in words else len(words)
+    results = {machine: run(machine, words[at + 1:]) for machine in words[:at] or MACHINES}
+    found = {machine: result for machine, result in results.items() if result is not None}
+    absent = [machine for machine, result in results.items() if result is None]
+    failed = [f"{machine}: {name}" for machine, each in found.items()
+              for name, (outcome, _) in each["tests"].items() if outcome == "failed"]
+    nowhere = ran_nowhere(found) if found.keys() >= set(MACHINES) else {}
+    print(table(found))
+    for title, lines in (("failed", failed), ("no machine", absent),
+                         ("ran nowhere", [f"{name} ({', '.join(missing)})" for name, missing in nowhere.items()])):
+        if lines:
+            print(f"\n{title}:", *lines, sep="\n  ")
+    return 1 if failed or absent or any(name.startswith(EVERYWHERE[0]) for name in nowhere) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
