@@ -1,6 +1,7 @@
-"""--outcomes FILE: what became of each test, for tools/matrix.py."""
+"""--outcomes=FILE: what became of each test, for tools/matrix.py; --part=I/N: some of the tests."""
 from __future__ import annotations
 
+import collections
 import json
 import os
 import platform
@@ -49,9 +50,25 @@ class Outcomes:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--outcomes", type=Path, metavar="FILE", help="write what became of each test to FILE, as JSON")
+    parser.addoption("--part", metavar="I/N", help="run the I-th of N parts; a file is in one of them as a whole")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    path = config.getoption("--outcomes")
+    path, part = config.getoption("--outcomes"), config.getoption("--part")
+    if path and part:
+        path = path.with_suffix(f".{part.partition('/')[0]}{path.suffix}")
     if path and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Outcomes(path))
+
+
+def part_of(items: list[pytest.Item], part: str) -> list[pytest.Item]:
+    """Whole files, in parts with about as many tests."""
+    number, parts = map(int, part.split("/"))
+    sizes = collections.Counter(item.path for item in items)
+    loads, chosen = [0] * parts, set()
+    for path, size in sorted(sizes.items(), key=lambda each: (-each[1], each[0])):
+        least = loads.index(min(loads))
+        loads[least] += size
+        if least == number - 1:
+            chosen.add(path)
+    return [item for item in items if item.path in chosen]

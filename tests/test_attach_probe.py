@@ -6,7 +6,9 @@ import ctypes
 import errno
 import os
 import struct
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -30,12 +32,14 @@ def probes(bpf_object):
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    """A library with three functions, and call(name)."""
-    path = tmp_path_factory.mktemp("library") / "three.so"
-    compile_c(LIBRARY, path)
-    functions = ctypes.CDLL(str(path))
-    return path, lambda name: getattr(functions, f"fun_{name}")(1)
+def library():
+    """A library with three functions, and call(name). Its path is short: before libbpf 1.6 it has to fit into the name of a
+    legacy probe, 63 letters."""
+    with tempfile.TemporaryDirectory(prefix="plb") as folder:
+        path = Path(folder, "three.so")
+        compile_c(LIBRARY, path)
+        functions = ctypes.CDLL(str(path))
+        yield path, lambda name: getattr(functions, f"fun_{name}")(1)
 
 
 @pytest.fixture

@@ -6,8 +6,13 @@ build/vm/SUITE stays; all else of the guest is forgotten.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
+import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Callable
 
 import host
 import machine
@@ -33,6 +38,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kernel", metavar="SUITE", help="where the kernel comes from, if not from there")
     parser.add_argument("--timeout", type=int, default=7200, metavar="SECONDS")
     parser.add_argument("--cpus", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--guests", type=int, metavar="N", help="machines that share the tests; default: 1 with KVM, else one "
+                        "for each of --cpus")
     parser.add_argument("--memory", type=int, default=4096, metavar="MIB")
     parser.add_argument("--accel", choices=("kvm", "tcg"), default="", help="default: kvm where the processor has it")
     parser.add_argument("--console", action="store_true", help="show what the guest's kernel prints, too")
@@ -50,12 +57,32 @@ def main() -> int:
     name = options.suite + (f"+{options.kernel}" if options.kernel else "")
     variables = (f"PYTHONPATH=/src/{LIB}", "PYLBPF_TEST_CACHE=/src/build/bpf", f"PYLBPF_MACHINE={name}",
                  "PYTHONDONTWRITEBYTECODE=1", *([] if sys.stdout.isatty() else ["NO_COLOR=1"]))
+    # So that a machine ends when this program is told to.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with package(options.suite) as built:
         if options.job == "build":
             return 0
-        return machine.run(root, boots, built, ["env", *variables, *JOBS[options.job], *rest],
-                           terminal=options.job == "shell", timeout=options.timeout, cpus=options.cpus,
-                           memory=options.memory, accel=options.accel, console=options.console)
+        run = functools.partial(
+            machine.run, root, boots, built, terminal=options.job == "shell", timeout=options.timeout, cpus=options.cpus,
+            memory=options.memory, accel=options.accel or host.accelerator(), console=options.console)
+        command = ["env", *variables, *JOBS[options.job], *rest]
+        guests = options.guests or (1 if host.accelerator() == "kvm" else options.cpus)
+        return shared(run, command, built, guests) if options.job == "test" and guests > 1 else run(command)
+
+
+def shared(run: Callable[..., int], command: list[str], built: Path, guests: int) -> int:
+    """The tests, each guest a part of them. What the first prints is passed on, what others do is shown at the end."""
+    logs = [built / f"part-{number}.log" for number in range(2, guests + 1)]
+    with ThreadPoolExecutor(guests) as pool:
+        others = [pool.submit(run, [*command, f"--part={number}/{guests}"], output=open(log, "wb", buffering=0))
+                  for number, log in enumerate(logs, 2)]
+        statuses = [run([*command, f"--part=1/{guests}"])]
+        for number, (log, other) in enumerate(zip(logs, others), 2):
+            statuses.append(other.result())
+            print(f"\n== part {number} of {guests}", flush=True)
+            sys.stdout.buffer.write(log.read_bytes())
+            sys.stdout.flush()
+    return next((status for status in statuses if status not in (0, 5)), 0)  # 5: no tests, in this part
 
 
 if __name__ == "__main__":
