@@ -263,7 +263,8 @@ def test_counts(bpf_objects):
             programs = [each for each in obj.programs.values() if each.autoload and not each.section.startswith("struct_ops")]
             assert found["programs"] == len(programs), name
             assert sum(program.insn_count for program in obj.programs.values()) <= found["insns"], name
-            assert min(1, len(obj.maps)) <= found["maps"] <= len(obj.maps), name
+            if name != "struct_ops" or pylbpf.libbpf_version() >= (1, 3):     # before it knows no links of struct_ops
+                assert min(1, len(obj.maps)) <= found["maps"] <= len(obj.maps), name
 
 
 def test_no_relocations(bpf_object):
