@@ -99,7 +99,7 @@ def test_a_pin_of_something_else(obj, bpffs):
         Program.open_pinned(bpffs / "nothing")
 
 
-@pytest.mark.skipif(VERSION >= (1, 3), reason="libbpf has path_fd")
+@pytest.mark.skipif(VERSION >= (1, 3), reason="libbpf < 1.3: it has path_fd")
 def test_paths_relative_to_a_folder_need_a_newer_libbpf(obj, bpffs):
     with folder(bpffs) as fd:
         for what in obj.programs["send"], obj.maps["even"]:
@@ -110,7 +110,7 @@ def test_paths_relative_to_a_folder_need_a_newer_libbpf(obj, bpffs):
                 kind.open_pinned("x", path_fd=fd)
 
 
-@pytest.mark.skipif(VERSION < (1, 3), reason="libbpf 1.3: path_fd")
+@pytest.mark.skipif(VERSION < (1, 3), reason="libbpf >= 1.3: path_fd")
 def test_paths_relative_to_a_folder(obj, bpffs):
     mine = obj.programs["send"]
     with folder(bpffs) as fd, mine.attach() as link:
@@ -118,7 +118,7 @@ def test_paths_relative_to_a_folder(obj, bpffs):
             mine.pin("program", path_fd=fd)
         except pylbpf.BpfError as error:
             assert error.errno == errno.EINVAL
-            pytest.skip("path_fd: the kernel is older than 6.5")
+            pytest.skip("path_fd: the kernel has none")
         link.pin("link", path_fd=fd)
         obj.maps["even"].pin("map", path_fd=fd)
         assert link.pin_path is None and {each.name for each in bpffs.iterdir()} == {"program", "link", "map"}
