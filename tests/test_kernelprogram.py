@@ -99,7 +99,7 @@ def test_a_pin_of_something_else(obj, bpffs):
         Program.open_pinned(bpffs / "nothing")
 
 
-@pytest.mark.skipif(VERSION >= (1, 3), reason="libbpf has path_fd")
+@pytest.mark.skipif(VERSION >= (1, 3), reason="libbpf < 1.3: it has path_fd")
 def test_paths_relative_to_a_folder_need_a_newer_libbpf(obj, bpffs):
     with folder(bpffs) as fd:
         for what in obj.programs["send"], obj.maps["even"]:
