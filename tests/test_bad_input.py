@@ -303,7 +303,10 @@ METHODS = [
     ("program", "attach_tcx", 1), ("program", "attach_netkit", 1), ("program", "attach_netns", 1),
     ("program", "attach_sockmap", 1), ("program", "attach_netfilter", 2), ("program", "prog_attach", 2),
     ("program", "prog_detach", 2), ("program", "attach_socket", 1), ("program", "detach_socket", 1),
-    ("program", "test_run", 2), ("program", "pin", 1), ("program", "unpin", 1), ("program", "bind_map", 1), ("program", "assoc_struct_ops", 1), ("link", "update_map", 1),
+    ("program", "test_run", 2), ("program", "pin", 1), ("program", "unpin", 1), ("program", "bind_map", 1),
+    ("program", "assoc_struct_ops", 1), ("program", "link_create", 2), ("program", "from_fd", 1),
+    ("program", "from_id", 1), ("program", "open_pinned", 1), ("link", "open_pinned", 1), ("map", "open_pinned", 1),
+    ("link", "update_map", 1),
     ("program", "read_stream", 1), ("link", "update", 1), ("link", "from_fd", 1), ("link", "from_id", 1),
 ]
 
