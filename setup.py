@@ -29,6 +29,12 @@ TRACE = bool(os.environ.get("PYLBPF_TRACE"))
 LICENCE = "LGPL-2.1-only OR BSD-2-Clause"
 LICENCES_INSIDE = "(LGPL-3.0-or-later OR GPL-2.0-or-later) AND Zlib"
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+# What runs for each element, record, instruction or type. A package with all inside is small: the rest is compiled for size.
+HOT = set("""
+    arrays block btf btfdump call codec consumer corebtf delivery detaching dispatch elements elf errors handle insns kernelmap
+    lease map mapbatch mapmany mapping maps memory object perfbuf perfring program record recordbatch ring ringbuf sections
+    trampolines userring workers
+""".split())
 DIRECTIVES = {
     "language_level": 3,
     "binding": False,
@@ -145,6 +151,8 @@ class BuildExt(build_ext):
             extension.extra_compile_args += compile_args
             extension.extra_link_args += link_args
             if BUNDLED:
+                if extension.name.rpartition(".")[2] not in HOT:
+                    extension.extra_compile_args.append("-Os")
                 extension.include_dirs.insert(0, str(DEPS / "include"))
                 extension.depends.append(str(DEPS / "lib" / "libbpf-pylbpf.so"))
         package = Path("src" if self.inplace else self.build_lib, "pylbpf")
@@ -160,6 +168,25 @@ class BuildExt(build_ext):
             shutil.rmtree(package / "include", ignore_errors=True)
             if BUNDLED:
                 copy_headers(package)
+
+    def build_extensions(self):
+        """One file for each module, or all of them in one: see pylbpf/_together.py."""
+        if self.inplace or not BUNDLED:
+            super().build_extensions()
+            return
+        folder = Path(self.build_lib, "pylbpf")
+        for single in folder.glob("*.so"):
+            single.unlink()
+        objects = []
+        link = self.compiler.link_shared_object
+        self.compiler.link_shared_object = lambda files, *rest, **options: objects.extend(files)
+        super().build_extensions()
+        names = sorted(extension.name.rpartition(".")[2] for extension in self.extensions)
+        exports = Path(self.build_temp, "pylbpf-rooms.map")
+        exports.write_text(f"{{ global: {' '.join(f'PyInit_{name};' for name in names)} local: *; }};\n")
+        link(sorted(set(objects)), str(folder / "pylbpf-rooms.so"), target_lang="c", build_temp=self.build_temp,
+             extra_postargs=[*find_libbpf()[1], f"-Wl,--version-script={exports}", "-Wl,--gc-sections"])
+        (folder / "pylbpf-rooms.txt").write_text("\n".join(names) + "\n")
 
 
 if __name__ == "__main__":  # the translator's worker processes may import this file

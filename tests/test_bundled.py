@@ -16,6 +16,7 @@ if pylbpf.get_libraries() == ["bpf"]:
 
 PACKAGE = Path(pylbpf.__file__).parent
 LIBRARY = PACKAGE / "lib" / "libbpf-pylbpf.so"
+ROOMS = PACKAGE / "pylbpf-rooms.so"
 NAMES = re.findall(r"#define (\w+) pylbpf__\1\n", (PACKAGE / "include/bpf/pylbpf_names.h").read_text())
 
 
@@ -112,8 +113,8 @@ def test_only_renamed_functions_are_exported(nm):
     modules = list(PACKAGE.glob("*.so"))
     assert modules
     for module in modules:
-        name = module.name.partition(".")[0]
-        assert symbols(module, "--defined-only") == [f"PyInit_{name}"], name
+        names = (PACKAGE / "pylbpf-rooms.txt").read_text().split() if module == ROOMS else [module.name.partition(".")[0]]
+        assert sorted(symbols(module, "--defined-only")) == sorted(f"PyInit_{name}" for name in names), module.name
 
 
 def test_no_function_goes_by_its_plain_name(nm):
@@ -128,3 +129,30 @@ def test_header_renames_all_that_it_declares():
         declared |= set(re.findall(r"^LIBBPF_API\b[^;(]*?(\w+)\(", text, re.M))
     assert len(declared) > 300
     assert declared <= {*NAMES, "bpf_prog_test_run_attr"}
+
+
+@pytest.fixture
+def together() -> Path:
+    return ROOMS if ROOMS.exists() else pytest.skip("one file: each module has one of its own here")
+
+
+def test_rooms_in_one_file_are_modules_as_others(together):
+    code = f"""
+import importlib, pkgutil, sys
+import pylbpf
+names = {(PACKAGE / "pylbpf-rooms.txt").read_text().split()!r}
+for name in names:
+    room = importlib.import_module("pylbpf." + name)
+    assert room.__name__ == room.__spec__.name == "pylbpf." + name and room.__file__ == {str(together)!r}, name
+assert set(names) <= {{each.name for each in pkgutil.iter_modules(pylbpf.__path__)}}
+try:
+    import pylbpf.nothing
+except ModuleNotFoundError as error:
+    assert error.name == "pylbpf.nothing"
+sys.path_importer_cache.clear()
+importlib.invalidate_caches()
+del sys.modules["pylbpf.xdp"]
+from pylbpf import xdp
+print("all")
+"""
+    assert run_python(code) == "all\n"

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Check wheels that bring their libbpf along: check_wheel.py WHEEL...
 
-Nothing may be undefined but what Python, libc and the library inside have; modules export their PyInit function only, the
-library its renamed functions only. What other people's code needs is there, and the licences are. Needs readelf.
+Nothing may be undefined but what Python, libc and the library inside have; the file of the rooms exports PyInit functions
+only, the library its renamed functions only. What other people's code needs is there, and the licences are. Needs readelf.
 """
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Iterator
 
 LARGEST = 2_500_000
-LIBRARY = "libbpf-pylbpf.so"
+LIBRARY, ROOMS = "libbpf-pylbpf.so", "pylbpf-rooms.so"
 SYSTEM = re.compile(r"(libc|libm|libdl|librt|libpthread|ld-linux.*)\.so\.\d+")
 WANTED = (
-    "__init__.pyi", "py.typed", "handlers.pxd", "handle.pxd", "c/libbpf.pxd", "demo/demo.bpf.o", f"lib/{LIBRARY}",
+    "__init__.pyi", "py.typed", "handlers.pxd", "handle.pxd", "c/libbpf.pxd", "demo/demo.bpf.o", f"lib/{LIBRARY}", "include/pylbpf/pylbpf.h",
     "include/pylbpf/compat.h", "include/pylbpf/handler.h", "include/bpf/libbpf.h", "include/bpf/pylbpf_names.h",
 )
 LICENCES = (
@@ -52,21 +52,25 @@ def complaints(folder: Path) -> Iterator[str]:
         if not (licences / name).exists():
             yield f"the licence text {name} is missing"
     known = r"Py\w+|_Py\w+|_ITM_\w+|__gmon_start__|__cxa_finalize|.*@GLIBC_[\d.]+( \(\d+\))?"
-    for library, pattern in [(package / "lib" / LIBRARY, known), *((path, rf"{known}|pylbpf__\w+") for path in package.glob("*.so"))]:
-        name = library.name
+    rooms = {f"PyInit_{name}" for name in (package / "pylbpf-rooms.txt").read_text().split()}
+    if symbols(package / ROOMS)[1] != rooms:
+        yield f"{ROOMS} does not export what the text beside it says"
+    for library in folder.rglob("*.so*"):
+        name = str(library.relative_to(package))
         asked, offered = symbols(library)
-        if strange := sorted(symbol for symbol in asked if not re.fullmatch(pattern, symbol)):
+        if strange := sorted(symbol for symbol in asked if not re.fullmatch(known if library.name == LIBRARY else rf"{known}|pylbpf__\w+", symbol)):
             yield f"{name} asks for {', '.join(strange)}"
-        own = r"pylbpf__\w+" if name == LIBRARY else f"PyInit_{name.partition('.')[0]}"
-        if strange := sorted(symbol for symbol in offered if not re.fullmatch(own, symbol)):
+        if strange := sorted(symbol for symbol in offered if not re.fullmatch(r"pylbpf__\w+" if library.name == LIBRARY else r"PyInit_\w+", symbol)):
             yield f"{name} exports {', '.join(strange)}"
         dynamic = readelf(library, "--dynamic")
         needed = set(re.findall(r"\(NEEDED\).*\[(.+)\]", dynamic)) - {LIBRARY}
         if strange := sorted(other for other in needed if not SYSTEM.fullmatch(other)):
             yield f"{name} needs {', '.join(strange)}"
         path = re.findall(r"\((?:RPATH|RUNPATH)\).*\[(.+)\]", dynamic)
-        if path != ([] if name == LIBRARY else ["$ORIGIN/lib"]):
+        if path != ([] if library.name == LIBRARY else ["$ORIGIN/lib"]):
             yield f"{name} looks for libraries in {path}"
+    if {str(library.relative_to(package)) for library in folder.rglob("*.so*")} != {f"lib/{LIBRARY}", ROOMS}:
+        yield "there are other libraries than the two"
 
 
 def newest_glibc(folder: Path) -> str:

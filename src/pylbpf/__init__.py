@@ -8,6 +8,11 @@
         for record in obj.ring_buffer("events").records(timeout=1.0):
             ...
 """
+import os as _os
+
+if _os.path.exists(_os.path.join(__path__[0], "pylbpf-rooms.so")):
+    from . import _together  # noqa: F401
+
 from . import log as _log  # noqa: F401  first: from here on libbpf is silent
 from .object import Object, open
 from .program import FuncInfo, LineInfo, Program

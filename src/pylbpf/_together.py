@@ -1,0 +1,38 @@
+"""All rooms in one file, as wheels have them: a quarter smaller than a file for each, and quicker to import.
+
+That file is an entry of the package's search path, and this is what looks into it.
+"""
+import os
+import sys
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+
+FILE = os.path.join(os.path.dirname(__file__), "pylbpf-rooms.so")
+
+
+class Finder:
+    """For one entry of a search path: what setup.py has written beside the file says which modules are in it."""
+
+    def __init__(self, path):
+        if path != FILE:
+            raise ImportError("not the file of pylbpf's rooms", path=path)
+        with open(os.path.splitext(path)[0] + ".txt") as file:
+            self.names = file.read().split()
+
+    def find_spec(self, name, target=None):
+        package, _, room = name.rpartition(".")
+        if package != __package__ or room not in self.names:
+            return None
+        spec = ModuleSpec(name, ExtensionFileLoader(name, FILE), origin=FILE)
+        spec.has_location = True
+        return spec
+
+    def iter_modules(self, prefix=""):
+        """For pkgutil."""
+        return [(prefix + room, False) for room in self.names]
+
+    def invalidate_caches(self):
+        """The file does not change."""
+
+
+sys.path_hooks.append(Finder)
+sys.modules[__package__].__path__.append(FILE)
