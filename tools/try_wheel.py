@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""Try wheels where nothing else is: try_wheel.py SUITE[:VERSION]... [--arch ARCH] [--wheels DIST] [PYTEST ARGUMENT...]
+
+Installs the wheel of the right Python in a root file system of that suite of Debian, by pip and offline, and runs the tests
+there on this machine's kernel; another architecture is emulated by QEMU, which has no bpf(). With VERSION the Python is this
+machine's, shown to the root file system where it is. Nothing of it stays: what is written goes to memory.
+"""
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import debian
+import wheel
+
+ROOT = Path(__file__).resolve().parent.parent
+NEEDED = ("pytest>=8", "pytest-timeout>=2", "hypothesis>=6", "numpy>=1.23", "rich>=13", "click>=8")
+SHOWN = ("tests", "tools", "examples", "benchmarks", "docs", "include", "pyproject.toml", "mkdocs.yml")
+UNWANTED = ("libbpf", "libelf")
+
+# $1 work, $2 root, $3 folder of what pip downloaded, $4 ziglang, $5 prefix of the Python or "", $6 emulator or "", then Python and arguments
+SCRIPT = r"""
+work=$1 root=$2 wheels=$3 zig=$4 prefix=$5 emulator=$6
+shift 6
+mount -t tmpfs -o mode=755 new "$work"
+mkdir "$work/new" "$work/over" "$work/root"
+mount -t overlay -o "lowerdir=$root,upperdir=$work/new,workdir=$work/over" root "$work/root"
+cd "$work/root"
+mkdir -p opt/wheels opt/site/ziglang opt/checkout usr/include/bpf
+mount --bind "$wheels" opt/wheels
+mount --bind "$zig" opt/site/ziglang
+for name in $SHOWN; do
+    [ ! -e "$CHECKOUT/$name" ] || cp -r "$CHECKOUT/$name" opt/checkout/
+done
+mkdir -p "$CACHE" opt/cache
+mount --bind "$CACHE" opt/cache
+if [ -n "$emulator" ]; then
+    mount --bind /usr/include/bpf usr/include/bpf
+    mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
+    printf '%s' ":aarch64:M::\\x7fELF\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xb7\\x00:\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x00\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xfe\\xff\\xff\\xff:$emulator:F" \
+        >/proc/sys/fs/binfmt_misc/register
+else
+    mount --bind /usr/include usr/include
+fi
+if [ -n "$prefix" ]; then mkdir -p ".$prefix"; mount --bind "$prefix" ".$prefix"; fi
+mount -t proc proc proc
+mount --rbind /sys sys
+mount --rbind /dev dev
+mount -t tmpfs -o mode=1777 tmp tmp
+exec chroot . env -i HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin PYTHONPATH=/opt/site PYTHONDONTWRITEBYTECODE=1 \
+    PYLBPF_TEST_CACHE=/opt/cache ${GIL:+"PYTHON_GIL=$GIL"} sh -c '
+        python=$1; shift
+        "$python" "$(echo /opt/wheels/pip-*.whl)/pip" --disable-pip-version-check --no-cache-dir --quiet install --root-user-action ignore \
+            --no-index --find-links /opt/wheels --target /opt/site pylbpf pytest pytest-timeout hypothesis || exit
+        cd /opt/checkout
+        "$python" -m pylbpf doctor
+        exec "$python" -m pytest -p no:cacheprovider "$@"' sh "$@"
+"""
+
+
+def wheelhouse(folder: Path, version: str, arch: str, glibc: int, dist: Path) -> None:
+    """Fill a folder with the wheel and with what it and the tests need."""
+    abi = "cp" + version.replace(".", "")
+    found = sorted(dist.glob(f"pylbpf-*-{abi.rstrip('t')}-{abi}-*{arch}.whl"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        sys.exit(f"no wheel for Python {version} on {arch} in {dist}: run wheel --python {version} --arch {arch}")
+    shutil.copy(found[-1], folder)
+    platforms = [f"manylinux_2_{minor}_{arch}" for minor in range(glibc, 4, -1)] + [f"manylinux2014_{arch}"]
+    debian.call(sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "-d", folder, "--only-binary=:all:",
+                "--python-version", version.rstrip("t"), "--implementation", "cp", *(f"--abi={name}" for name in (abi, "abi3", "none")),
+                *(f"--platform={name}" for name in platforms), "pip", *NEEDED)
+
+
+def glibc(folder: Path) -> int:
+    """The minor version of a root file system's glibc."""
+    status = (folder / "var/lib/dpkg/status").read_text()
+    package = next(part for part in status.split("\n\n") if part.startswith("Package: libc6\n"))
+    return int(package.partition("\nVersion: 2.")[2].partition("-")[0].partition(".")[0])
+
+
+def attempt(name: str, arch: str, dist: Path, arguments: list[str]) -> int:
+    suite, _, version = name.partition(":")
+    root = debian.root(suite, arch)
+    inside = [path for word in UNWANTED for path in root.glob(f"usr/lib/**/{word}*.so*")]
+    if inside:
+        sys.exit(f"{root} has {inside[0]}")
+    python, prefix = "/usr/bin/python3", ""
+    if version:
+        found = wheel.find_python(version) or sys.exit(f"there is no Python {version} here")
+        python, prefix = found.program, found.prefix
+    else:
+        version = debian.python_of(root)
+    emulator = "" if arch == platform.machine() else debian.program(f"qemu-{arch}-static")
+    (zig,) = wheel.environment().parent.glob("lib/python*/site-packages/ziglang")
+    print(f"· {name}: Python {version}, glibc 2.{glibc(root)}, {arch}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="pylbpf-root-") as work:
+        wheels = Path(work, "wheels")
+        wheels.mkdir()
+        (Path(work) / "mount").mkdir()
+        wheelhouse(wheels, version, arch, glibc(root), dist)
+        cache = ROOT / (".cache/bpf" if not emulator else f".cache/bpf-{arch}")
+        # A name space of users, too, where the emulator is not registered for the whole machine.
+        spaces = ["--mount", "--pid", "--fork", "--kill-child", *(["--map-root-user"] if emulator else [])]
+        return subprocess.run(
+            ["unshare", *spaces, "sh", "-e", "-c", SCRIPT, "sh", f"{work}/mount", root, wheels, zig, prefix, emulator, python, *arguments], stdin=subprocess.DEVNULL,
+            env={**os.environ, "SHOWN": " ".join(SHOWN), "CHECKOUT": str(ROOT), "CACHE": str(cache)}).returncode
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--arch", default=platform.machine())
+    parser.add_argument("--wheels", type=Path, default=ROOT / "dist")
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="SUITE[:VERSION]... [PYTEST ARGUMENT...]",
+                        help=f"of {', '.join(debian.SUITES)}")
+    options = parser.parse_args()
+    suites = list(itertools.takewhile(lambda word: word.partition(":")[0] in debian.SUITES, options.words))
+    if not suites:
+        parser.error("a suite is needed")
+    arguments = options.words[len(suites):]
+    return max(attempt(name, options.arch, options.wheels.resolve(), arguments) for name in suites)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
