@@ -117,6 +117,22 @@ def test_object_made_by_c(sample, bpf_object, requires_bpf, load):
     assert program.fd >= 0      # and keeps the object
 
 
+@pytest.mark.parametrize("load", [False, True])
+def test_object_made_by_c_while_sections_are_overridden(sample, bpf_object, requires_bpf, load):
+    """Its programs point into libbpf's array, so that must not move before the object is closed."""
+    first = pylbpf.register(pylbpf.ProgramHandler(section="raw_tp+", program_type=pylbpf.ProgramType.RAW_TRACEPOINT))
+    obj = sample.open_object(bpf_object("raw_tp").read_bytes(), "from_c", load)
+    first.unregister()
+    if not load:
+        obj.load()
+    with pytest.raises(pylbpf.HandlerBusyError, match="made by C"):
+        pylbpf.register(pylbpf.ProgramHandler(section="xdp+", program_type=pylbpf.ProgramType.XDP))
+    links = [program.attach() for program in obj.programs.values() if program.section.startswith("raw_tp/")]
+    assert links
+    obj.close()
+    pylbpf.register(pylbpf.ProgramHandler(section="xdp+", program_type=pylbpf.ProgramType.XDP)).unregister()
+
+
 def test_only_parts_of_the_object_are_wrapped(sample, loaded, bpf_object):
     other = pylbpf.open(bpf_object("handlers"), handlers=[rest()])
     with other, pytest.raises(ValueError, match="no program of"):

@@ -60,9 +60,10 @@ struct pylbpf_api {
 
 	/*
 	 * A new pylbpf.Object that owns `object` and closes it. `loaded` says whether
-	 * bpf_object__load() was done. On failure the caller still owns it. It must have
-	 * been opened while no handler of pylbpf was registered; it cannot be reopened
-	 * or loaded by several threads.
+	 * bpf_object__load() was done. On failure the caller still owns it. Open and wrap it
+	 * without giving up the GIL between; handlers of pylbpf are not called for it, and
+	 * overrides cannot be added before it is closed. It cannot be reopened or loaded by
+	 * several threads.
 	 */
 	PyObject *(*wrap_object)(struct bpf_object *object, int loaded);
 

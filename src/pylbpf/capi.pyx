@@ -11,6 +11,7 @@ from .link cimport Link, STRUCT_OPS_LINK, make_link
 from .map cimport Map, make_map
 from .object cimport Object
 from .program cimport Program, make_program
+from .registry cimport guard_stranger
 
 from .handlers import NativeHandler
 from .registry import register
@@ -86,6 +87,7 @@ cdef object wrap_object(libbpf.bpf_object *ptr, int loaded):
     handle.name = name
     handle.owner = _ref(made)
     handle.phase = LOADED if loaded else OPEN
+    guard_stranger(handle)
     handle.ptr = ptr        # nothing can fail from here on: it is ours
     return made
 

@@ -16,5 +16,6 @@ cdef Physical acquire_physical(bytes pattern, int type, int attach_type, object 
 cdef int release_physical(Physical physical) except -1
 cdef void stop_pointing() noexcept nogil
 cdef int reap() except -1
+cdef bint has_overrides() noexcept
 cdef bint overridden(const char *section) except -1
 cdef bint ask_libbpf(bytes section, int *program_type, int *attach_type) except -1

@@ -124,8 +124,8 @@ cdef int add_to_libbpf(const char *section, int type, int attach_type, long cook
     clear(&call)
     if id == -EAGAIN:
         raise HandlerBusyError(
-            _errno.EBUSY, f"{_pointed_to} opened objects with overridden sections are not yet loaded, and libbpf "
-            f"cannot take another override meanwhile; load or close them first", "register override of", section.decode())
+            _errno.EBUSY, f"{_pointed_to} opened objects with overridden sections are not yet loaded, or were made "
+            f"by C, and libbpf cannot take another override meanwhile; load or close them first", "register override of", section.decode())
     if id == -EBUSY:
         raise HandlerBusyError(_errno.EBUSY, "something else in this process holds libbpf's only fallback handler",
                                "register", "pylbpf's trampolines")
@@ -219,6 +219,10 @@ cdef int release_physical(Physical physical) except -1:
 
 cdef void stop_pointing() noexcept nogil:
     pylbpf_change(&_pointed_to, -1)
+
+
+cdef bint has_overrides() noexcept:
+    return _anchored
 
 
 cdef bint overridden(const char *section) except -1:

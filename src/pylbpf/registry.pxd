@@ -12,3 +12,4 @@ cdef class Entry:
 
 cdef int begin_open(Handle handle, object handlers) except -1
 cdef int end_open(Handle handle) except -1
+cdef int guard_stranger(Handle handle) except -1

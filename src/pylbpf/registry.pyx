@@ -18,7 +18,7 @@ from .call cimport Stats, statistics
 from .handle cimport Handle, Record, Rules
 from .handlers cimport ProgramHandler, describe
 from .overrides cimport (
-    Physical, acquire_physical, ask_libbpf, install, reap, release_physical, stop_pointing,
+    Physical, acquire_physical, ask_libbpf, has_overrides, install, reap, start_pointing, release_physical, stop_pointing,
 )
 from .paths cimport name_bytes
 from .sections cimport builtin_type, match, overlaps_builtin, pattern_type
@@ -187,6 +187,19 @@ cdef int end_open(Handle handle) except -1:
         guard.pointing = True
     elif guard is not None and not guard.physicals:
         handle.guard = None
+    return 0
+
+
+cdef int guard_stranger(Handle handle) except -1:
+    """C code has opened this object: nobody knows whether its programs point into libbpf's array, which they do to the end."""
+    cdef Guard guard
+    if not has_overrides():
+        return 0
+    guard = Guard.__new__(Guard)
+    guard.physicals = []
+    start_pointing()
+    guard.pointing = True
+    handle.table = guard        # unlike `guard` it stays until the object is closed
     return 0
 
 
