@@ -71,3 +71,16 @@ def test_what_a_kernel_setting_means(monkeypatch, path, content, name, word):
 def test_unreadable_settings_are_no_error(monkeypatch):
     monkeypatch.setattr(doctor, "read", lambda path: "")
     assert {finding.value for finding in doctor.kernel() if finding.name in ("JIT", "lockdown")} == {"unknown"}
+
+
+@pytest.mark.parametrize(("hidden", "missing"), [("/sys", "possible CPUs"), ("/proc", "capabilities")])
+def test_without_a_file_system_of_the_kernel_it_still_reports(private_mounts, hidden, missing):
+    code = "import ctypes, pylbpf.cli.doctor as d\n" \
+           "libc = ctypes.CDLL(None)\n" \
+           "assert libc.unshare(0x20000) == 0 and libc.mount(None, b'/', None, 1 << 18 | 1 << 14, None) == 0\n" \
+           f"assert libc.mount(b'none', b'{hidden}', b'tmpfs', 0, None) == 0\n" \
+           "for f in d.examine(): print(f.name, f.status, f.reason, sep='|')"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False)
+    assert result.returncode == 0, result.stderr
+    lines = dict(line.split("|", 1) for line in result.stdout.splitlines())
+    assert lines[missing].startswith("limited|" + hidden)

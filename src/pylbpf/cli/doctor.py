@@ -88,14 +88,16 @@ def kernel() -> Iterator[Finding]:
 
 
 def rights() -> Iterator[Finding]:
-    held = 0
+    held = None
     try:
         with open("/proc/self/status") as status:
-            held = next((int(line.split()[1], 16) for line in status if line.startswith("CapEff:")), 0)
+            held = next((int(line.split()[1], 16) for line in status if line.startswith("CapEff:")), None)
     except OSError:
         pass
-    root = bool(held >> SYS_ADMIN & 1)
-    for name, (number, what) in CAPABILITIES.items():
+    if held is None:
+        yield Finding("rights", "capabilities", "unknown", "limited", "/proc/self/status cannot be read")
+    root = held is not None and bool(held >> SYS_ADMIN & 1)
+    for name, (number, what) in CAPABILITIES.items() if held is not None else ():
         has = bool(held >> number & 1)
         implied = root and name in ("CAP_BPF", "CAP_PERFMON")
         yield Finding("rights", name, "yes" if has else "by CAP_SYS_ADMIN" if implied else "no",
@@ -120,7 +122,11 @@ def limits() -> Iterator[Finding]:
         low = name == "descriptors" and 0 <= soft < 4096
         yield Finding("limits", name, value, "limited" if low else "ok",
                       "each program, map and link takes one: ulimit -n" if low else "")
-    yield Finding("limits", "possible CPUs", str(pylbpf.possible_cpus()))
+    try:
+        yield Finding("limits", "possible CPUs", str(pylbpf.possible_cpus()))
+    except pylbpf.BpfError as error:
+        reason = f"/sys/devices/system/cpu/possible: {error.strerror}. No per-CPU maps, no perf buffers"
+        yield Finding("limits", "possible CPUs", "unknown", "limited", reason)
 
 
 def mounts() -> Iterator[Finding]:
