@@ -78,8 +78,8 @@ def wheel(sdist: Path) -> set[str]:
 
 
 def test_sdist_has_all_sources(sdist):
-    for folder in ("src", "include", "tests", "benchmarks", "tools", "docs"):
-        wanted = names(ROOT / folder, "*.py", "*.pyi", "*.pyx", "*.pxd", "*.c", "*.h", "*.md", "py.typed")
+    for folder in ("src", "include", "tests", "benchmarks", "tools", "docs", "examples"):
+        wanted = names(ROOT / folder, "*.py", "*.pyi", "*.pyx", "*.pxd", "*.c", "*.h", "*.md", "*.sh", "*.bpf.o", "py.typed")
         assert wanted <= names(sdist / folder, "*"), folder
     assert "pylbpf/demo/demo.bpf.o" in names(sdist / "src", "*.o")
 
@@ -135,6 +135,16 @@ def test_versions_agree():
     assert pylbpf.__version__ == stated
     assert importlib.metadata.version("pylbpf") == stated
     assert f"\n## [{stated}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_workflow_and_configuration_name_the_same_architectures():
+    pytest.importorskip("tomllib")
+    import tomllib
+    workflow = ROOT / ".github" / "workflows" / "wheels.yml"
+    if not workflow.exists():
+        pytest.skip("no workflow: this is no checkout")
+    configuration = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]
+    assert re.findall(r"{ arch: (\w+), runner", workflow.read_text()) == configuration["linux"]["archs"]
 
 
 def test_headers_are_where_get_include_says():
