@@ -58,15 +58,16 @@ class Place:
 
     @property
     def netkit(self) -> str:
-        name = f"plk{os.getpid() % 0x10000:x}"
-        if not os.path.exists(f"/sys/class/net/{name}"):
+        if not hasattr(self, "device"):
+            name = f"plk{os.getpid() % 0x10000:x}"
             made = subprocess.run(["ip", "link", "add", name, "type", "netkit"], stderr=subprocess.PIPE, text=True)
             if made.returncode:
                 pytest.skip(f"netkit: cannot make a device ({made.stderr.strip()})")
             self.stack.callback(subprocess.run, ["ip", "link", "del", name], check=False)
             for each in (name, peer_of(name)):
                 subprocess.run(["ip", "link", "set", each, "up"], check=True)
-        return name
+            self.device = name
+        return self.device
 
     @property
     def event(self) -> int:

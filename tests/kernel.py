@@ -89,9 +89,13 @@ def no_program_type(number: int, attach_type: int = 0) -> str:
 @functools.lru_cache(maxsize=None)
 def no_map_type(number: int) -> str:
     """Whether the kernel has it: one that it does not know is EINVAL as many other mistakes are, so BTF is asked."""
-    names = "" if no_btf() else Path("/sys/kernel/btf/vmlinux").read_bytes()
-    name = {33: b"BPF_MAP_TYPE_ARENA"}[number]
-    return no_bpf() or ("" if name in names else f"map {name[13:].decode()}: the kernel has none")
+    name = {33: "BPF_MAP_TYPE_ARENA"}[number]
+    return no_bpf() or no_name(name, f"map {name[13:]}: the kernel has none")
+
+
+def no_name(name: str, reason: str) -> str:
+    """Whether the kernel's types have an enumerator, or anything else, of that name."""
+    return no_btf() or ("" if name.encode() in Path("/sys/kernel/btf/vmlinux").read_bytes() else reason)
 
 
 @functools.lru_cache(maxsize=None)
@@ -166,13 +170,12 @@ def no_kprobe_multi() -> str:
 
 @functools.lru_cache(maxsize=None)
 def no_kprobe_session() -> str:
-    """6.10, where programs of sessions can ask on which side they are."""
-    return no_kprobe_multi() or no_symbol("bpf_session_is_return", "kprobe.session: kernel older than 6.10")
+    return no_kprobe_multi() or no_name("BPF_TRACE_KPROBE_SESSION", "kprobe.session: kernel older than 6.10")
 
 
 @functools.lru_cache(maxsize=None)
 def no_uprobe_session() -> str:
-    return no_uprobe_multi() or no_symbol("uprobe_session_return_size", "uprobe.session: kernel older than 6.13")
+    return no_uprobe_multi() or no_name("BPF_TRACE_UPROBE_SESSION", "uprobe.session: kernel older than 6.13")
 
 
 @functools.lru_cache(maxsize=None)
