@@ -1,6 +1,10 @@
-"""Other Python bindings, where they are installed: they bring a libbpf of their own, so they are compared with reserve."""
+"""Other Python bindings, where they are installed: they bring a libbpf of their own, so they are compared with reserve.
+
+bcc compiles at run time and wants the kernel's headers for that; its tables take part without, on a map of ours.
+"""
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.util
 from pathlib import Path
@@ -8,7 +12,7 @@ from time import thread_time_ns as now
 from typing import Any, Callable, Sequence
 
 # Said under the table: a peer that takes no part must not pass for one that was beaten.
-PEERS = {"pylibbpf": "pip install pylibbpf", "bcc": "the distribution's python3-bpfcc, and the kernel's headers"}
+PEERS = {"pylibbpf": "pip install pylibbpf llvmlite", "bcc": "the distribution's python3-bpfcc"}
 UNUSABLE: dict[str, str] = {}  # installed, but
 
 
@@ -29,8 +33,8 @@ def imported(name: str) -> Any:
         return None
 
 
-def map_elements(path: Path, name: str, n: int) -> dict[str, Callable[[], dict[str, int]]]:
-    """Contestants for the elements of a hash map with numbers of 8 bytes as keys and values."""
+def map_elements(path: Path, name: str, fd: int, n: int) -> dict[str, Callable[[], dict[str, int]]]:
+    """Contestants for the elements of a hash map with numbers of 8 bytes as keys and values, there is one at `fd`."""
     contestants = {}
     if binding := imported("pylibbpf"):
         opened = binding.BpfObject(str(path))
@@ -42,11 +46,12 @@ def map_elements(path: Path, name: str, n: int) -> dict[str, Callable[[], dict[s
 
         contestants["pylibbpf"] = by_pylibbpf
     if bcc := imported("bcc"):
-        try:
-            table = bcc.BPF(text=f"BPF_HASH({name}, u64, u64, 65536);")[name]
-        except Exception as error:  # it compiles at run time, for which it wants the kernel's headers
-            UNUSABLE["bcc"] = f"cannot compile: {error}"
-            return contestants
+
+        class Table(bcc.table.HashTable):  # type: ignore[misc,name-defined]
+            def __init__(self) -> None:  # without a program that was compiled
+                self.map_fd, self.Key, self.Leaf = fd, ctypes.c_uint64, ctypes.c_uint64
+
+        table = Table()
         keys = [table.Key(number) for number in range(n)]
         contestants["bcc"] = lambda: elements(
             lambda key, value: table.__setitem__(key, table.Leaf(value)), lambda key: table[key].value,

@@ -59,21 +59,31 @@ def elements(map, keys, values):
 
 def typed(map):
     times = {}
+    keys = range(N)
     start = now()
-    for key in range(N):
+    for key in keys:
         map[key] = key
     times["update"] = now() - start
     start = now()
-    for key in range(N):
+    for key in keys:
         map[key]
     times["lookup"] = now() - start
     assert map[N - 1] == N - 1
     start = now()
-    for key in range(N):
+    for key in keys:
         del map[key]
     times["delete"] = now() - start
     assert not map
     return times
+
+
+def loop():
+    """What of a time is Python's loop and its numbers."""
+    start = now()
+    for _ in range(N):
+        pass
+    took = now() - start
+    return {"update": took, "lookup": took, "delete": took}
 
 
 def lookups(map):
@@ -129,8 +139,9 @@ def test_map(race, floor, bpf):
                 "C": lambda: floor.map(numbers.fd, N),
                 "pylbpf": lambda: elements(numbers, keys, values),
                 "pylbpf, numbers": lambda: typed(numbers),
+                "loop alone": loop,
                 "ctypes": lambda: peer_ctypes.map_elements(numbers.fd, keys, values),
-                **peer_others.map_elements(path, "numbers", N),
+                **peer_others.map_elements(path, "numbers", numbers.fd, N),
             },
             [Row(name, [name], N, ratios={"pylbpf, numbers": 1.15}) for name in ("lookup", "update", "delete")],
         )

@@ -299,6 +299,38 @@ def test_split_types_refer_to_their_base():
         pylbpf.Btf.from_bytes(more.data())
 
 
+def elf_of(**sections):
+    """The smallest ELF file with these sections, whose names begin with a dot and have one for each underscore."""
+    names, body, rows = b"\0", b"", []
+    for name, content in (*sections.items(), ("_shstrtab", b"")):
+        at = len(names)
+        names += name.replace("_", ".").encode() + b"\0"
+        content = content or names
+        rows.append(struct.pack("<IIQQQQIIQQ", at, 1, 0, 0, 64 + len(body), len(content), 0, 0, 1, 0))
+        body += content
+    head = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 1, 247, 1, 0, 0, 64 + len(body), 0, 64, 0, 0, 64, len(rows) + 1,
+                       len(rows))
+    return head + body + bytes(64) + b"".join(rows)
+
+
+def test_a_module_that_brings_its_base_along(tmp_path):
+    more = Writer(b"", first_string=len(b"\0int\0"))
+    more.add(4, "pair", 8, (more.name("left"), 1, 0, more.name("right"), 1, 32), 2)
+    path = tmp_path / "module.ko"
+    path.write_bytes(elf_of(_BTF_base=Writer().integer().data(), _BTF=more.data()))
+    types = pylbpf.Btf.parse(path)
+    assert len(types.base) == 1 and "BTF.base" in repr(types.base) and types.name(1) == "int"
+    assert types.dtype("pair").names == ("left", "right")
+    with pytest.raises(ValueError, match="base of its own"):
+        pylbpf.Btf.parse(path, base=types.base)
+    path.write_bytes(elf_of(_BTF_base=b"nonsense", _BTF=more.data()))
+    with pytest.raises((ValueError, pylbpf.LibbpfError), match="BTF.base"):
+        pylbpf.Btf.parse(path)
+    path.write_bytes(elf_of(_BTF_base=Writer().integer().data()))
+    with pytest.raises(pylbpf.LibbpfError, match="no section .BTF"):
+        pylbpf.Btf.parse(path)
+
+
 def test_wrong_bases(bpf_object):
     with pytest.raises(TypeError, match="base must be a Btf"):
         pylbpf.Btf.from_bytes(Writer().integer().data(), base=5)

@@ -294,7 +294,7 @@ def test_programs_go_into_a_prog_array(obj, maps):
 def test_maps_go_into_a_map_of_maps(maps):
     map = maps["hash_of_maps"]
     map.update(u32(7), u32(maps["inner"].fd))
-    assert map.lookup(u32(7)) is not None and list(map) == [u32(7)]
+    assert map.lookup(u32(7)) is not None and list(map) == [7]
     map.delete(u32(7))
 
 

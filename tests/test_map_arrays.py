@@ -874,3 +874,44 @@ def test_sets_and_generators_are_taken_and_counts_must_agree():
             with pytest.raises(ValueError, match=words) as raised:
                 map.update_many(keys, values)
             assert raised.value.done == 0
+
+
+def test_out_in_one_memory_is_refused():
+    with Map.create(MapType.HASH, key="u8", value="u8", max_entries=10) as map:
+        map[1] = 2
+        memory = np.zeros(20, "u8")
+        for keys, values in ((memory[:10], memory[5:15]), (memory[:10], memory[:10])):
+            with pytest.raises(ValueError, match="same memory"):
+                map.items_array(out=(keys, values))
+        keys, values = map.items_array(out=(memory[:10], memory[10:]))
+        assert keys.tolist() == [1] and values.tolist() == [2]
+        for wrong in (5, memory, (memory,), (memory, memory, memory)):
+            with pytest.raises(TypeError):
+                map.items_array(out=wrong)
+
+
+def test_text_with_nul_is_refused():
+    with Map.create(MapType.HASH, key=str, key_size=8, value="u4", max_entries=10) as map:
+        for bad in (["a\0"], ["a\0b"], ["\0"]):
+            with pytest.raises(ValueError, match="NUL"):
+                map.update_many(bad, [1])
+            with pytest.raises(ValueError, match="NUL"):
+                map[bad[0]]
+        map.update_many(["ab"], [1])
+        assert dict(map.items()) == {"ab": 1}
+    with Map.create(MapType.HASH, key="u4", value=np.dtype([("name", "S8")]), max_entries=10) as map:
+        for bad in ([("a\0",)], [{"name": "a\0b"}]):
+            with pytest.raises(ValueError):
+                map.update_many([1], bad)
+        assert not map
+
+
+def test_how_many_to_pop_is_a_number():
+    with Map.create(MapType.HASH, key="u4", value="u4", max_entries=10) as map:
+        map.update({1: 1, 2: 2})
+        for wrong in (1.5, "1", True):
+            with pytest.raises(TypeError, match="max_entries is a number"):
+                map.pop_many(wrong)
+        with pytest.raises(ValueError):
+            map.pop_many(-1)
+        assert len(map.pop_many(np.int64(1))[0]) == 1 and len(map) == 1

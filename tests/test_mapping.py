@@ -562,3 +562,134 @@ def test_typed_keeps_what_was_said_before():
     with of("i4", "i8") as map:
         map[-1] = -2
         assert dict(map.typed(value="u8")) == {-1: (1 << 64) - 2} and dict(map.typed(key="u4")) == {(1 << 32) - 1: -2}
+
+
+# ---------------------------------------------------------------- structs of numpy's
+
+GAPS = [("a", "u1"), ("b", "u4", (2,))]     # the C compiler's layout: three bytes between a and b
+
+
+@pytest.fixture
+def gaps():
+    import numpy
+    dtype = numpy.dtype(GAPS, align=True)
+    with Map.create(MapType.HASH, key=dtype, value=dtype, max_entries=1000) as map:
+        yield map, dtype
+
+
+def test_values_stay_as_they_were(numbers):
+    """The next value may take the memory of the last one only if nobody has that any more."""
+    import numpy
+    dtype = numpy.dtype([("x", "u4"), ("y", "u4")])
+    with Map.create(MapType.HASH, key="u4", value=dtype, max_entries=100) as map:
+        map.update({at: (at, at + 1) for at in range(100)})
+        kept = [map[at] for at in range(100)]
+        assert [value.item() for value in kept] == [(at, at + 1) for at in range(100)]
+        first = map[1]
+        view = memoryview(first)
+        number = first["y"]
+        del first
+        assert map[2]["x"] == 2 and view.tobytes()[:4] == (1).to_bytes(4, "little") and number == 2
+        array = numpy.frombuffer(map[3], "u4")
+        assert map[4]["x"] == 4 and list(array) == [3, 4]
+        changed = map[5]
+        changed["x"] = 77
+        assert map[5]["x"] == 5 and changed["x"] == 77
+        map[5] = changed
+        assert map[5]["x"] == 77 and [(key, value["x"]) for key, value in map.items() if key == 5] == [(5, 77)]
+
+
+def test_what_is_between_members_does_not_matter_in_keys(gaps):
+    import numpy
+    map, dtype = gaps
+    dirty = numpy.full(dtype.itemsize, 255, numpy.uint8).view(dtype)[0]
+    dirty["a"], dirty["b"] = 1, (2, 3)
+    map[dirty] = (7, (8, 9))
+    assert map[1, (2, 3)]["a"] == 7 and map[{"a": 1, "b": [2, 3]}]["b"].tolist() == [8, 9]
+    assert dirty in map and map.get(dirty) is not None and map.lookup_many([(1, (2, 3))])[1].all()
+    del map[dirty]
+    assert not map
+
+
+def test_keys_of_the_map_find_their_elements(gaps):
+    """Also those with something between their members, and with arrays, which numpy has no hash for."""
+    map, dtype = gaps
+    raw = bytes([1, 0xAA, 0xBB, 0xCC]) + bytes(8)
+    map.raw[raw] = bytes(dtype.itemsize)
+    map[5, (1, 2)] = (0, (0, 1))
+    found = dict(map.items())
+    assert len(found) == 2 and set(map) == set(found)
+    for key in found:
+        assert key["a"] in (1, 5) and key in map and map[key]["a"] == 0
+    for key in list(map):
+        del map[key]
+    assert not map
+
+
+def test_structs_of_another_type_are_taken_by_name_or_refused(gaps):
+    import numpy
+    map, dtype = gaps
+    other = numpy.zeros((), [("b", "u2", (2,)), ("a", "i8")])[()]
+    other["a"], other["b"] = 9, (1, 2)
+    map[other] = other
+    assert map[9, (1, 2)]["a"] == 9
+    other["a"] = -1
+    with pytest.raises(ValueError, match="does not fit"):
+        map[other] = other
+    wrong = numpy.zeros((), [("c", "u4", (3,))])[()]
+    with pytest.raises(ValueError, match="no field 'c'"):
+        map[wrong]
+    for scalar in (numpy.float64(1), numpy.zeros(3, "u4"), numpy.complex128(1)):
+        with pytest.raises(TypeError, match="is a struct"):
+            map[scalar]
+
+
+# ---------------------------------------------------------------- numbers that do not fit
+
+
+def test_numbers_that_do_not_fit_are_value_errors():
+    import numpy
+    huge = 10 ** 400
+    with Map.create(MapType.HASH, key="u4", value="f4", max_entries=4) as map:
+        for bad in (huge, -huge, 1e39, 10 ** 39):
+            with pytest.raises(ValueError, match="does not fit"):
+                map[1] = bad
+        for wrong in ("1", None, [1.0], 1j):
+            with pytest.raises(TypeError):
+                map[1] = wrong
+    with Map.create(MapType.HASH, key="u4", value=numpy.dtype([("f", "f4"), ("d", "f8"), ("u", "u8")]), max_entries=4) as map:
+        for bad in ({"f": huge}, {"d": huge}, {"u": huge}, {"u": -1}, {"f": 1e39}):
+            with pytest.raises(ValueError, match="does not fit"):
+                map[1] = bad
+    for type, key in ((MapType.PROG_ARRAY, 0), (MapType.CPUMAP, 0), (MapType.DEVMAP, 0), (MapType.SOCKMAP, 0)):
+        with Map.create(type, key_size=4, value_size=4, max_entries=4) as map:
+            for bad in (-1, 2 ** 40, huge):
+                with pytest.raises(ValueError):
+                    map[key] = bad
+            for wrong in (True, 1.5, None):
+                with pytest.raises(TypeError):
+                    map[key] = wrong
+    for bad in (dict(map_extra=-1), dict(map_extra=1 << 64), dict(flags=-1), dict(max_entries=-1), dict(max_entries=1 << 32)):
+        with pytest.raises(ValueError, match="does not fit"):
+            Map.create(**{"type": MapType.HASH, "key_size": 4, "value_size": 4, "max_entries": 4, **bad})
+
+
+@pytest.mark.parametrize("width", [1, 2, 4, 8])
+@pytest.mark.parametrize("sign", "ui")
+def test_scalars_of_numpy_of_every_width(width, sign):
+    import numpy
+    kind = f"{sign}{width}"
+    limits = numpy.iinfo(kind)
+    with Map.create(MapType.HASH, key=kind, value=kind, max_entries=10) as map:
+        for other in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", ">u4", ">i8"):
+            map[numpy.dtype(other).type(5)] = numpy.array(7, other)[()]
+            assert map[5] == 7 and map.pop(numpy.int16(5)) == 7
+        for number in (int(limits.min), int(limits.max)):
+            map[number] = number
+            assert map[number] == number and list(map.items()) == [(number, number)]
+            del map[number]
+        for bad in (int(limits.min) - 1, int(limits.max) + 1):
+            for use in (lambda: map.__setitem__(bad, 1), lambda: map.__setitem__(1, bad), lambda: map[bad], lambda: bad in map):
+                with pytest.raises(ValueError, match="does not fit"):
+                    use()
+        assert not map

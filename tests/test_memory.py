@@ -170,6 +170,30 @@ def test_an_arena_is_memory(arena):
         assert again is not view and again.array()[0] == 5
 
 
+def test_an_arena_has_one_view_however_it_was_found(arena):
+    with arena.view() as view, Map.from_fd(arena) as other:
+        view.array()[:3] = (1, 2, 3)
+        assert other.view() is view
+    with Map.from_fd(arena) as other, other.view() as again:      # at the same address: programs have pointers into it
+        assert again is not view and again.array()[:3].tolist() == [1, 2, 3]
+
+
+def test_the_arena_of_an_object_has_one_view(bpf_object):
+    with pylbpf.open(bpf_object("maps")) as obj:
+        map = obj.maps["hash"]
+        map.type, map.flags, map.key_size, map.value_size, map.max_entries = MapType.ARENA, MapFlags.MMAPABLE, 0, 0, 2
+        for program in obj.programs.values():
+            program.autoload = False
+        try:
+            obj.load()
+        except pylbpf.BpfError as error:
+            pytest.skip(f"map ARENA: this kernel makes none ({error.strerror})")
+        for number in range(3):
+            with map.view() as first, map.view() as second:
+                first.array()[-1] = number
+                assert second.array()[-1] == number
+
+
 def test_an_arena_has_no_elements(arena):
     with pytest.raises(TypeError, match="has no keys"):
         arena[0]

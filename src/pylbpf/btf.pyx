@@ -186,11 +186,18 @@ cdef class Btf:
     def parse(cls, path, *, base=None):
         """Return the types in a file: raw BTF as in /sys/kernel/btf, or an ELF file with a section .BTF.
 
-        ``base`` is a Btf that they continue, as modules do with the kernel's. LibbpfError if there are none, ValueError
-        for damaged ones. Source: btf__new().
+        ``base`` is a Btf that they continue, as modules do with the kernel's. A module that was built by itself brings a
+        small base along (.BTF.base), which is then taken: only for such files may ``base`` not be given, for its numbers
+        of types are others. LibbpfError if there are none, ValueError for damaged ones. Source: btf__new().
         """
         from .btffile import read_btf
-        return parse_btf(read_btf(path), base, _os.fsdecode(path))
+        label = _os.fsdecode(path)
+        data, own_base = read_btf(path)
+        if own_base is not None:
+            if base is not None:
+                raise ValueError(f"{label} has a base of its own, .BTF.base: its types do not continue another one")
+            base = parse_btf(own_base, None, f"{label} (.BTF.base)")
+        return parse_btf(data, base, label)
 
     @classmethod
     def from_bytes(cls, data, *, base=None):

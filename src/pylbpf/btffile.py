@@ -17,22 +17,25 @@ SECTIONS = {1: "IIIIIIIIII", 2: "IIQQQQIIQQ"}
 COMPRESSED, NOBITS = 0x800, 8
 
 
-def read_btf(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> bytes:
-    """Return the raw BTF in a file: all of it, or the section .BTF of an ELF file."""
+def read_btf(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> tuple[bytes, bytes | None]:
+    """Return the raw BTF in a file, all of it or the section .BTF of an ELF file, and its .BTF.base, if it has one."""
+    found = {}
     path = os.fspath(path)      # a number would be taken for a descriptor, and closed
     with open(path, "rb", opener=_open_now) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise LibbpfError(NO_BTF, "not a regular file", "read types of", os.fsdecode(path))
         magic = file.read(6)
         if magic[:4] != b"\x7fELF":
-            return magic + file.read()
+            return magic + file.read(), None
         try:
             for name, offset, size in _sections(file, magic[4], "<" if magic[5] == 1 else ">"):
-                if name == b".BTF":
-                    return _read(file, offset, size)
+                if name in (b".BTF", b".BTF.base"):
+                    found.setdefault(name, _read(file, offset, size))
         except (struct.error, KeyError, IndexError):
             raise LibbpfError(NO_BTF, "a damaged ELF file", "read types of", os.fsdecode(path)) from None
-    raise LibbpfError(NO_BTF, "the ELF file has no section .BTF", "read types of", os.fsdecode(path))
+    if b".BTF" not in found:
+        raise LibbpfError(NO_BTF, "the ELF file has no section .BTF", "read types of", os.fsdecode(path))
+    return found[b".BTF"], found.get(b".BTF.base")
 
 
 def _open_now(path: str, flags: int) -> int:

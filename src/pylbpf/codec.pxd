@@ -9,6 +9,9 @@ cdef class Codec:
     cdef int plain                  # 8 or 4: an unsigned number of so many bytes, and no kind's own; else 0
     cdef Py_ssize_t size
     cdef object dtype               # numpy's, of STRUCT and ARRAY
+    cdef object last                # the STRUCT that was handed out last,
+    cdef bint reuses                # ... if it may be handed out again
+    cdef object key_dtype           # dtype of STRUCT, of what has a hash
     cdef bint is_key                # shown keys must be hashable, and find their elements again
     cdef bint borrows               # descriptors: to be encoded last
     cdef int opened                 # a descriptor to be closed after the call, or -1
@@ -17,6 +20,8 @@ cdef class Codec:
     # Write exactly `size` bytes. May run code of the user's.
     cdef int encode(self, object value, char *out) except -1
     cdef object decode(self, const char *data)
+    cdef object scalar(self, const char *data)
+    cdef object key(self, const char *data)
     cdef int encode_int(self, object value, char *out) except -1
     cdef int encode_other(self, object value, char *out) except -1
     cdef int copy(self, object source, char *out) except -1
@@ -28,15 +33,18 @@ cdef extern from "Python.h":
     object PyLong_FromLong(long value)
 
 
-cdef inline object shown(Codec codec, const void *data):
-    """decode(), without a call for the commonest of all: an unsigned number."""
-    if codec.plain == 8:
-        if (<const unsigned long long *>data)[0] >> 62 == 0:
-            return PyLong_FromLong(<long>(<const unsigned long long *>data)[0])     # faster than without a sign
-        return (<const unsigned long long *>data)[0]
-    if codec.plain == 4:
+cdef inline object shown_number(int size, const void *data):
+    """An unsigned number of 8 or 4 bytes."""
+    if size == 4:
         return PyLong_FromLong((<const unsigned int *>data)[0])
-    return codec.decode(<const char *>data)
+    if (<const unsigned long long *>data)[0] >> 62 == 0:
+        return PyLong_FromLong(<long>(<const unsigned long long *>data)[0])     # faster than without a sign
+    return (<const unsigned long long *>data)[0]
+
+
+cdef inline object shown(Codec codec, const void *data):
+    """decode(), without a call for the commonest of all: such numbers."""
+    return shown_number(codec.plain, data) if codec.plain else codec.decode(<const char *>data)
 
 
 cdef Codec raw_codec(Py_ssize_t size, str what)

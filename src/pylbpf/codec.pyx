@@ -13,9 +13,14 @@ from .c cimport btf as c_btf
 from .c cimport uapi
 
 cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject *value)
     bint PyLong_CheckExact(object value)
     long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
     unsigned long long PyLong_AsUnsignedLongLong(object value) except? 0xffffffffffffffff
+
+cdef extern from *:
+    ctypedef struct PyVarObject:
+        pass
 
 cdef extern from "<string.h>" nogil:
     size_t strnlen(const char *text, size_t most)
@@ -27,6 +32,7 @@ cdef enum:
     MAX_MODIFIERS = 64      # typedefs, const and the like in front of a type
 
 cdef make_scalar_t make_scalar = NULL
+cdef bint memory_known = False      # where a struct of numpy's keeps its bytes
 cdef frozenset SHORT = frozenset(["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"])
 
 
@@ -38,6 +44,22 @@ cdef int find_make_scalar() except -1:
     except ImportError:
         from numpy.core._multiarray_umath import _ARRAY_API as table
     make_scalar = <make_scalar_t>(<void **>PyCapsule_GetPointer(table, NULL))[MAKE_SCALAR]
+    import numpy
+    check_memory(numpy.void(b"a struct"))
+    return 0
+
+
+cdef inline char *memory_of(object scalar) noexcept:
+    """PyVoidScalarObject.obval, which stands behind the head and the size that all objects of this sort have."""
+    return (<char **>(<char *><PyObject *>scalar + sizeof(PyVarObject)))[0]
+
+
+cdef int check_memory(object scalar) except -1:
+    global memory_known
+    cdef Py_buffer buffer
+    PyObject_GetBuffer(scalar, &buffer, PyBUF_SIMPLE)
+    memory_known = memory_of(scalar) == buffer.buf
+    PyBuffer_Release(&buffer)
     return 0
 
 
@@ -63,10 +85,7 @@ cdef class Codec:
             memcpy(&number, data, self.size)        # the low bytes, where they come first
             return PyLong_FromUnsignedLongLong(number >> native_shift(self.size))
         if form == STRUCT:
-            if self.is_key:         # read-only, and so it has a hash
-                import numpy
-                return numpy.frombuffer(PyBytes_FromStringAndSize(data, self.size), self.dtype)[0]
-            return make_scalar(<void *>data, <PyObject *>self.dtype, NULL)
+            return self.key(data) if self.is_key else self.scalar(data)
         if form == SIGNED:
             if self.size == 8:
                 return PyLong_FromLongLong((<const long long *>data)[0])
@@ -92,6 +111,24 @@ cdef class Codec:
             import numpy
             return numpy.frombuffer(PyBytes_FromStringAndSize(data, self.size), self.dtype.base).reshape(self.dtype.shape)
         return PyBytes_FromStringAndSize(data, self.size)
+
+    cdef object scalar(self, const char *data):
+        """A struct; the one that was made last, if nobody has it any more: to make one takes as long as many a system call."""
+        if self.last is not None and Py_REFCNT(<PyObject *>self.last) == 1:
+            memcpy(memory_of(self.last), data, self.size)
+            return self.last
+        made = make_scalar(<void *>data, <PyObject *>self.dtype, NULL)
+        if self.reuses:
+            self.last = made
+        return made
+
+    cdef object key(self, const char *data):
+        """A struct that cannot be changed, and so has a hash."""
+        import numpy
+        if self.key_dtype is None:
+            from .fields import key_dtype
+            self.key_dtype = key_dtype(self.dtype)
+        return numpy.frombuffer(PyBytes_FromStringAndSize(data, self.size), self.key_dtype)[0]
 
     cdef int encode(self, object value, char *out) except -1:
         if PyLong_CheckExact(value):
@@ -160,7 +197,11 @@ cdef class Codec:
                     return self.encode_int(int(value), out)
         elif form == FLOAT:
             if isinstance(value, (int, float)) or hasattr(value, "__float__"):
-                number = float(value)
+                try:
+                    number = float(value)
+                except OverflowError:
+                    raise ValueError(f"{type(value).__name__} of this size does not fit {self.what}, "
+                                     f"a float of {self.size} bytes") from None
                 if self.size == 4:
                     single = <float>number
                     if isinf(single) and not isinf(number):
@@ -170,6 +211,9 @@ cdef class Codec:
                     memcpy(out, &number, 8)
                 return 0
         elif form == STRUCT or form == ARRAY:
+            if form == STRUCT and self.dtype.names is not None and getattr(value, "dtype", None) is not None:
+                from .fields import as_bytes
+                return self.copy(as_bytes(self.dtype, value, self.what, self.is_key), out)
             if isinstance(value, (dict, tuple, list)) or form == ARRAY or self.dtype.kind != "V":
                 from .fields import pack
                 return self.copy(pack(self.dtype, value, self.what), out)
@@ -225,8 +269,10 @@ cdef Codec make(Form form, Py_ssize_t size, str what, object dtype=None):
     codec.plain = size if form == UNSIGNED and (size == 4 or size == 8) else 0
     codec.what = what
     codec.dtype = dtype
-    if form == STRUCT and make_scalar == NULL:
-        find_make_scalar()
+    if form == STRUCT:
+        if make_scalar == NULL:
+            find_make_scalar()
+        codec.reuses = memory_known and size and dtype.names is not None
     return codec
 
 

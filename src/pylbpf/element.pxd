@@ -7,8 +7,6 @@ cdef enum Deed:
 cdef class Element(Typed):
     cdef object operate(self, Deed deed, object key, object value, unsigned long long flags, object cpu)
     cdef object look_up(self, object key)
-    cdef int store(self, object key, object value) except -1
-    cdef int drop(self, object key) except -1
     cdef unsigned long long with_cpu(self, unsigned long long flags, object cpu) except? 0xffffffffffffffff
     cdef int refuse(self, int code, str operation, object cpu) except -1
 

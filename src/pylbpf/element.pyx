@@ -6,9 +6,10 @@ from posix.unistd cimport close as close_fd
 
 from .c cimport bpf, libbpf
 from .call cimport note_missing
-from .codec cimport Codec, shown
+from .codec cimport Codec, shown_number
 from .definition cimport has_indexes
 from .errors cimport fail
+from .paths cimport number64_of
 from .typed cimport SHORT_WORDS, Typed, WORDS, descriptor_of, rounded
 
 from .definition import possible_cpus
@@ -21,6 +22,7 @@ cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
 
 cdef enum:
+    NOEXIST = 1
     F_CPU = 8
     ENOTSUPP = 524          # the kernel's own: this kind of map has no such operation
 
@@ -57,7 +59,7 @@ cdef int ask(Deed deed, int fd, const void *key, void *value, unsigned long long
 cdef class Element(Typed):
     """The part of Map that reads and writes one element."""
 
-    # The short ways, for a key that is a number. What they cannot do, or what goes wrong, is operate()'s.
+    # Keys that are numbers have a short way. What it cannot do, or what goes wrong, is operate()'s.
 
     cdef object look_up(self, object key):
         """The value of a key, or MISSING."""
@@ -68,31 +70,83 @@ cdef class Element(Typed):
             fd = descriptor_of(self)
             code = bpf.bpf_map_lookup_elem(fd, &number, value)
             if code == 0:
-                return shown(self.value_codec, value)
+                return shown_number(self.quick_value, value) if self.quick_value else self.value_codec.decode(<char *>value)
             if code == -ENOENT:
                 return MISSING
         return self.operate(LOOKUP, key, None, 0, None)
 
-    cdef int store(self, object key, object value) except -1:
+    def __getitem__(self, key):
+        found = self.look_up(key)
+        if found is MISSING:
+            raise KeyError(key)
+        return found
+
+    def __setitem__(self, key, value):
         cdef unsigned long long number, what
         cdef int fd
         if self.quick_value and self.quick and plain_number(self.quick, key, &number) \
                 and plain_number(self.quick_value, value, &what):
             fd = descriptor_of(self)
             if bpf.bpf_map_update_elem(fd, &number, &what, 0) == 0:
-                return 0
+                return
         self.operate(UPDATE, key, value, 0, None)
-        return 0
 
-    cdef int drop(self, object key) except -1:
+    def __delitem__(self, key):
         cdef unsigned long long number
         cdef int fd
         if self.quick and plain_number(self.quick, key, &number):
             fd = descriptor_of(self)
             if bpf.bpf_map_delete_elem(fd, &number) == 0:
-                return 0
+                return
         self.operate(DELETE, key, None, 0, None)
-        return 0
+
+    def __contains__(self, key):
+        return self.look_up(key) is not MISSING
+
+    def get(self, key, default=None, *, flags=0, cpu=None):
+        """Return the value of a key, or ``default``.
+
+        ``flags``: UpdateFlags.LOCK reads it under its spin lock. ``cpu``: of a per-CPU map, the value of this one alone,
+        where the kernel can do that (BPF_F_CPU), else NotSupported. Source: bpf_map_lookup_elem_flags().
+        """
+        if flags or cpu is not None:
+            found = self.operate(LOOKUP, key, None, number64_of(flags, "flags"), cpu)
+        else:
+            found = self.look_up(key)
+        return default if found is MISSING else found
+
+    def set(self, key, value, *, flags=0, cpu=None):
+        """Set the value of a key.
+
+        ``flags``: UpdateFlags.NOEXIST (FileExistsError if there is one), EXIST (KeyError if there is none), LOCK.
+        ``cpu``: of a per-CPU map, the value of this one alone, see get(). Source: bpf_map_update_elem().
+        """
+        self.operate(UPDATE, key, value, number64_of(flags, "flags"), cpu)
+
+    def pop(self, key, *default):
+        """Delete a key and return its value; if it is not there, ``default`` or KeyError.
+
+        One step in the kernel where it can do that, else two. Source: bpf_map_lookup_and_delete_elem_flags().
+        """
+        if len(default) > 1:
+            raise TypeError(f"pop() takes a key and one default, not {len(default)}")
+        found = self.operate(POP, key, None, 0, None)
+        if found is not MISSING:
+            return found
+        if default:
+            return default[0]
+        raise KeyError(key)
+
+    def setdefault(self, key, default):
+        """Set a key unless it is there, in one step; return the value it has then. Source: bpf_map_update_elem()."""
+        while True:
+            try:
+                self.operate(UPDATE, key, default, NOEXIST, None)
+            except FileExistsError:
+                pass
+            found = self.look_up(key)
+            if found is not MISSING:    # else somebody has just deleted it
+                return found
 
     cdef object operate(self, Deed deed, object key, object value, unsigned long long flags, object cpu):
         """Do one thing with one element. Of LOOKUP and POP the value, or MISSING; the others raise KeyError."""

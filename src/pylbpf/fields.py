@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -45,6 +46,53 @@ def put(room: numpy.ndarray[Any, Any], value: Any, what: str) -> None:
             room[0] = value
         except (TypeError, ValueError, OverflowError) as error:
             raise type(error)(f"{what}: {error}") from None
+
+
+class Key(numpy.void):
+    """A struct as it stands in a map as a key, with what is between its members: so it finds its element again."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:      # numpy has none where there are arrays among the members
+        return hash(self.tobytes())
+
+
+def key_dtype(dtype: numpy.dtype[Any]) -> numpy.dtype[Any]:
+    """The same, whose scalars are of the class Key."""
+    return dtype if dtype.names is None else numpy.dtype((Key, dtype))
+
+
+def as_bytes(dtype: numpy.dtype[Any], value: Any, what: str, is_key: bool) -> Any:
+    """A struct of numpy's as bytes. Of keys those between the members are zero, unless they come from a map."""
+    if value.dtype.names is None:
+        if value.dtype.kind != "V" and value.dtype != numpy.uint8:
+            raise TypeError(f"{what} is a struct, not {type(value).__name__} of {value.dtype}")
+        return numpy.ascontiguousarray(value)
+    if value.dtype != dtype:
+        return pack(dtype, value[()], what)
+    if isinstance(value, Key) or not is_key or mask_of(dtype) is None:
+        return numpy.ascontiguousarray(value)
+    data = numpy.frombuffer(value.tobytes(), numpy.uint8)
+    return data & mask_of(dtype) if len(data) == dtype.itemsize else data
+
+
+@functools.lru_cache(maxsize=256)
+def mask_of(dtype: numpy.dtype[Any]) -> numpy.ndarray[Any, Any] | None:
+    """For a struct with gaps: bytes to be kept as 255, and gaps as 0; else None."""
+    mask = numpy.zeros(dtype.itemsize, numpy.uint8)
+    _cover(mask, dtype)
+    return None if mask.all() else mask
+
+
+def _cover(mask: numpy.ndarray[Any, Any], dtype: numpy.dtype[Any]) -> None:
+    if dtype.subdtype is not None and dtype.base.names is not None:
+        for part in mask.reshape(-1, dtype.base.itemsize):
+            _cover(part, dtype.base)
+    elif dtype.names is None:
+        mask[:] = 255
+    else:
+        for field, offset, *_ in dtype.fields.values():
+            _cover(mask[offset:offset + field.itemsize], field)
 
 
 def _fill(room: Any, value: Any, what: str) -> None:
@@ -97,6 +145,8 @@ def _text(dtype: numpy.dtype[Any], value: Any, what: str) -> bytes:
     if isinstance(value, numpy.ndarray) and value.shape == ():
         value = value.item()
     if isinstance(value, str):
+        if "\0" in value:
+            raise ValueError(f"NUL in {what}: {value!r}")
         value = value.encode("utf-8", "surrogateescape")
     if not isinstance(value, (bytes, bytearray)):
         raise TypeError(f"{what} is text, not {type(value).__name__}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .btf import Btf
-    from .variables import Variable
+    from .variable import Variable
 
 KALLSYMS = "/proc/kallsyms"
 ARRAY, STRUCT, UNION, DATASEC = 3, 4, 5, 15
@@ -79,6 +79,8 @@ def _is_signed(btf: Btf, number: int) -> bool:
 
 def _text(variable: Variable, value: Any, size: int) -> bytes:
     if isinstance(value, str):
+        if "\0" in value:
+            raise ValueError(f"{variable.describe()} ends at a NUL, of which there is one in {value!r}")
         value = value.encode("utf-8", "surrogateescape")
     if not isinstance(value, (bytes, bytearray, memoryview)):
         raise TypeError(f"{variable.describe()} is text: it takes bytes or str, not {type(value).__name__}")

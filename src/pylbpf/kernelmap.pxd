@@ -7,8 +7,6 @@ cdef class KernelMap:
     cdef uapi.bpf_map_info info     # what does not change as long as the map exists
     cdef object name                # as given, else of the kernel, cut to 15 characters
     cdef object types               # its Btf, when it was asked for
-    cdef object arena               # weak reference to the view of an arena, of which there can be one,
-    cdef size_t arena_at            # and where it is or was
     cdef object pin_path            # where we know it to be pinned
 
     cdef int live(self) except -1

@@ -8,7 +8,7 @@ from posix.fcntl cimport O_CLOEXEC, O_RDONLY, open as open_fd
 from .c cimport uapi
 from .codec cimport Codec, RAW, UNSIGNED, int_codec
 from .errors cimport fail
-from .paths cimport path_bytes
+from .paths cimport number_of, path_bytes
 from .targets cimport interface_index
 
 cdef enum:
@@ -43,6 +43,22 @@ cdef enum:
     STACK_BUILD_ID = 1 << 5     # flag of BPF_MAP_CREATE
 
 
+cdef int descriptor_in(object value, str what) except -1:
+    if isinstance(value, bool):
+        number = None
+    elif hasattr(value, "__index__"):
+        number = value.__index__()
+    elif hasattr(value, "fileno"):
+        number = value.fileno()
+    else:
+        number = getattr(value, "fd", None)
+    if number is None:
+        raise TypeError(f"{what} is a descriptor, or what has fileno(), not {type(value).__name__}")
+    if not 0 <= number < 1 << 31:
+        raise ValueError(f"{what}: {value!r} is no descriptor, and has none")
+    return number
+
+
 cdef class Borrowed(Codec):
     """A descriptor: a number, or what has fileno(); where files are meant, a path too. Read back is what the kernel tells."""
     cdef bint files
@@ -60,16 +76,8 @@ cdef class Borrowed(Codec):
             if fd < 0:
                 fail(errno, "open", value)
             self.opened = fd
-        elif isinstance(value, int) and not isinstance(value, bool):
-            fd = value
-        elif hasattr(value, "fileno"):
-            fd = value.fileno()
-        elif hasattr(value, "fd"):
-            fd = value.fd
         else:
-            raise TypeError(f"{self.what} is a descriptor, or what has fileno(), not {type(value).__name__}")
-        if fd < 0:
-            raise ValueError(f"{self.what}: {value!r} has no descriptor")
+            fd = descriptor_in(value, self.what)
         memset(out, 0, self.size)
         memcpy(out, &fd, 4)
         return 0
@@ -136,15 +144,18 @@ cdef class Device(Codec):
             return self.copy(value, out)
         if isinstance(value, tuple) and len(value) == 2 and self.size == 8:
             value, handler = value
-            number = interface_index(value) if self.named else value
+            number = self.number(value)
             if handler is not None:
-                program = handler if isinstance(handler, int) else handler.fd   # last, for it may run code of the user's
+                program = descriptor_in(handler, f"the program of {self.what}")     # last: it may run code of the user's
         else:
-            number = interface_index(value) if self.named else value
+            number = self.number(value)
         memcpy(out, &number, 4)
         if self.size == 8:
             memcpy(out + 4, &program, 4)
         return 0
+
+    cdef unsigned int number(self, object value) except? 0xffffffff:
+        return interface_index(value) if self.named else number_of(value, f"the queue of {self.what}")
 
     cdef object decode(self, const char *data):
         cdef const unsigned int *words = <const unsigned int *>data

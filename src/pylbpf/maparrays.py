@@ -5,6 +5,7 @@ numpy is imported when it is needed, never by `import pylbpf`.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Iterable
 
 try:
@@ -13,6 +14,7 @@ except ImportError as error:
     raise ImportError("arrays of maps need numpy, which is not installed") from error
 
 from .btf import Btf
+from .fields import mask_of
 from .mapbatch import Batch
 from .mapmany import delete_many as _delete_many
 from .mapmany import lookup_many as _lookup_many
@@ -144,25 +146,6 @@ def fit(given, dtype, per_element, what, map):
     return array
 
 
-@functools.lru_cache(maxsize=256)
-def mask_of(dtype):
-    """For a struct with gaps: bytes to be kept as 255, and gaps as 0; else None."""
-    mask = np.zeros(dtype.itemsize, np.uint8)
-    cover(mask, dtype)
-    return None if mask.all() else mask
-
-
-def cover(mask, dtype):
-    if dtype.subdtype is not None and dtype.base.names is not None:
-        for part in mask.reshape(-1, dtype.base.itemsize):
-            cover(part, dtype.base)
-    elif dtype.names is None:
-        mask[:] = 255
-    else:
-        for field, offset, *_ in dtype.fields.values():
-            cover(mask[offset:offset + field.itemsize], field)
-
-
 def from_python(given, base, what, map):
     """An array of what is none yet; numpy cuts what is too long, and is not let to."""
     if base.names is not None:
@@ -173,6 +156,8 @@ def from_python(given, base, what, map):
         if not same(array.tolist(), given):
             raise ValueError(f"{what} of {map} are {base}: there are some that do not fit")
         return array
+    if base.kind == "S" and any(isinstance(item, str) and "\0" in item for item in flat(given)):
+        raise ValueError(f"NUL in one of the {what} of {map}")
     if base.kind == "V":
         items = [bytes(item) for item in given]
         for item in items:
@@ -191,6 +176,15 @@ def from_python(given, base, what, map):
     return np.char.encode(array, "utf-8") if array.dtype.kind == "U" and base.kind == "S" else array
 
 
+def flat(items):
+    """What is in lists within lists."""
+    for item in items:
+        if isinstance(item, (list, tuple)):
+            yield from flat(item)
+        else:
+            yield item
+
+
 def same(made, given):
     """Whether numpy has kept all of it, also within structs and arrays."""
     if isinstance(made, np.ndarray):
@@ -201,7 +195,9 @@ def same(made, given):
     if isinstance(made, float):     # of 4 bytes it is about the same
         return isinstance(given, (int, float, np.number)) and np.isinf(made) == np.isinf(given)
     if isinstance(made, bytes):
-        return made.rstrip(b"\0") == (given.encode() if isinstance(given, str) else bytes(given)).rstrip(b"\0")
+        if isinstance(given, str):
+            return made == given.encode()
+        return made == bytes(given).rstrip(b"\0")
     return made == given
 
 
@@ -243,6 +239,8 @@ def items_array(map, out=None, *, flags=0):
         return to_numpy(map, flags=flags)
     layout = Layout(map)
     batch = layout.batch
+    if not isinstance(out, (tuple, list)) or len(out) != 2:
+        raise TypeError(f"out is a pair of arrays, not {type(out).__name__}")
     keys, values = out
     per_cpu = ()
     value = layout.value
@@ -253,13 +251,19 @@ def items_array(map, out=None, *, flags=0):
                             f"{layout.slot} on each CPU: only to_numpy() can read them")
     room = layout.room_for(values, value, per_cpu, "values")
     key_room = None if keys is None and batch.indexed else layout.room_for(keys, layout.key, (), "keys")
+    if key_room is not None and np.shares_memory(key_room, room):
+        raise ValueError("out: keys and values are in the same memory")
     count = batch.read_into(key_room, room, flags=flags)
     return None if keys is None else keys[:count], values[:count]
 
 
 def pop_many(map, max_entries=None):
-    if max_entries is not None and max_entries < 0:
-        raise ValueError(f"max_entries is 0 or more, not {max_entries}")
+    if max_entries is not None:
+        if isinstance(max_entries, bool) or not hasattr(max_entries, "__index__"):
+            raise TypeError(f"max_entries is a number, not {type(max_entries).__name__}")
+        max_entries = operator.index(max_entries)
+        if max_entries < 0:
+            raise ValueError(f"max_entries is 0 or more, not {max_entries}")
     layout = Layout(map)
     try:
         layout.batch.read(pop=True, limit=max_entries)

@@ -25,6 +25,7 @@ libbpf.pylbpf_on_missing = note_missing
 cdef extern from "mapbatch_distinct.h" nogil:
     size_t pylbpf_distinct_add(pylbpf_distinct *seen, char *keys, size_t key_size, char *values, size_t value_size,
             size_t known, size_t more)
+    int pylbpf_distinct_has(const pylbpf_distinct *seen, const char *keys, size_t key_size, const char *key)
     void pylbpf_distinct_free(pylbpf_distinct *seen)
 
 cdef extern from "<errno.h>" nogil:
@@ -457,6 +458,8 @@ cdef class Batch:
             left -= min(left, max(count, 1))
             if count and not probing and self.repeating(False):
                 self.drop_repeated(keys, values, self.count, &count)
+            if probing and count and self.repeating(False) and pylbpf_distinct_has(&self.seen, keys, self.key_size, to_keys):
+                count = 0           # the walk has begun anew
             if probing and (count or code == -ENOSPC):
                 self.too_small(room)
             self.count += count

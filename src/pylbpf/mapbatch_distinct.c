@@ -77,6 +77,11 @@ size_t pylbpf_distinct_add(struct pylbpf_distinct *seen, char *keys, size_t key_
 	return known;
 }
 
+int pylbpf_distinct_has(const struct pylbpf_distinct *seen, const char *keys, size_t key_size, const char *key)
+{
+	return seen->slots && *find(seen, keys, key_size, key);
+}
+
 void pylbpf_distinct_free(struct pylbpf_distinct *seen)
 {
 	free(seen->slots);

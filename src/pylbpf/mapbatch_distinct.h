@@ -18,6 +18,8 @@ struct pylbpf_distinct {
  */
 size_t pylbpf_distinct_add(struct pylbpf_distinct *seen, char *keys, size_t key_size, char *values, size_t value_size,
 			   size_t known, size_t more);
+/* Whether this key is among the `keys`. */
+int pylbpf_distinct_has(const struct pylbpf_distinct *seen, const char *keys, size_t key_size, const char *key);
 void pylbpf_distinct_free(struct pylbpf_distinct *seen);
 
 #endif

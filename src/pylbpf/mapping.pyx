@@ -5,7 +5,7 @@ from libc.errno cimport EOPNOTSUPP
 
 from .c cimport libbpf
 from .call cimport note_missing
-from .element cimport Element, LOOKUP, MISSING, POP, UPDATE
+from .element cimport Element, MISSING, POP, UPDATE
 from .elements cimport Elements
 from .paths cimport number64_of
 from .walk cimport ITEMS, KEYS, VALUES, stroll, walk
@@ -15,7 +15,6 @@ from .errors import BpfError
 libbpf.pylbpf_on_missing = note_missing
 
 cdef enum:
-    NOEXIST = 1
     # enum bpf_map_type
     ARRAY = 2
     PERCPU_ARRAY = 6
@@ -23,66 +22,6 @@ cdef enum:
 
 cdef class Mapping(Element):
     """The part of Map that is like a dict."""
-
-    def __getitem__(self, key):
-        found = self.look_up(key)
-        if found is MISSING:
-            raise KeyError(key)
-        return found
-
-    def __setitem__(self, key, value):
-        self.store(key, value)
-
-    def __delitem__(self, key):
-        self.drop(key)
-
-    def __contains__(self, key):
-        return self.look_up(key) is not MISSING
-
-    def get(self, key, default=None, *, flags=0, cpu=None):
-        """Return the value of a key, or ``default``.
-
-        ``flags``: UpdateFlags.LOCK reads it under its spin lock. ``cpu``: of a per-CPU map, the value of this one alone,
-        where the kernel can do that (BPF_F_CPU), else NotSupported. Source: bpf_map_lookup_elem_flags().
-        """
-        if flags or cpu is not None:
-            found = self.operate(LOOKUP, key, None, number64_of(flags, "flags"), cpu)
-        else:
-            found = self.look_up(key)
-        return default if found is MISSING else found
-
-    def set(self, key, value, *, flags=0, cpu=None):
-        """Set the value of a key.
-
-        ``flags``: UpdateFlags.NOEXIST (FileExistsError if there is one), EXIST (KeyError if there is none), LOCK.
-        ``cpu``: of a per-CPU map, the value of this one alone, see get(). Source: bpf_map_update_elem().
-        """
-        self.operate(UPDATE, key, value, number64_of(flags, "flags"), cpu)
-
-    def pop(self, key, *default):
-        """Delete a key and return its value; if it is not there, ``default`` or KeyError.
-
-        One step in the kernel where it can do that, else two. Source: bpf_map_lookup_and_delete_elem_flags().
-        """
-        if len(default) > 1:
-            raise TypeError(f"pop() takes a key and one default, not {len(default)}")
-        found = self.operate(POP, key, None, 0, None)
-        if found is not MISSING:
-            return found
-        if default:
-            return default[0]
-        raise KeyError(key)
-
-    def setdefault(self, key, default):
-        """Set a key unless it is there, in one step; return the value it has then. Source: bpf_map_update_elem()."""
-        while True:
-            try:
-                self.operate(UPDATE, key, default, NOEXIST, None)
-            except FileExistsError:
-                pass
-            found = self.look_up(key)
-            if found is not MISSING:    # else somebody has just deleted it
-                return found
 
     def update(self, other, *value, flags=0):
         """Set all elements of a mapping, or of pairs of key and value, by their types, one after the other.

@@ -13,6 +13,7 @@ from .codec cimport Codec
 from .definition cimport Definition
 from .errors cimport fail
 from .handle cimport Handle, OPEN, fork_generation
+from .info cimport map_info
 
 from .errors import NotSupported, StateError, error_class
 
@@ -166,6 +167,10 @@ cdef MapView map_memory(Definition map, Codec codec):
     return view
 
 
+# Of arenas mapped here, by the kernel's numbers of them: the view, of which there can be one, and where it is or was.
+cdef dict arenas = {}
+
+
 cdef MapView map_arena(Definition map, Py_ssize_t size):
     """The kernel wants an arena at one address in all processes, and one time in each."""
     cdef MapView view
@@ -181,11 +186,12 @@ cdef MapView map_arena(Definition map, Py_ssize_t size):
             view.handle = map.handle
             view.handle.mapped += 1
             return view
-    else:
-        view = map.kernel.arena() if map.kernel.arena is not None else None
-        if view is not None and view.start != NULL:
-            return view
-        start = <void *>map.kernel.arena_at
+    number = map_info(map.descriptor()).id
+    known, at = arenas.get(number, (None, 0))
+    view = known() if known is not None else None
+    if view is not None and view.start != NULL:
+        return view
+    start = <void *><size_t>at
     if start == NULL:
         start = <void *><size_t>map_extra_of(map)
     start = mmap(start, size, PROT_READ | PROT_WRITE, MAP_SHARED | (MAP_FIXED_NOREPLACE if start != NULL else 0),
@@ -194,9 +200,7 @@ cdef MapView map_arena(Definition map, Py_ssize_t size):
         fail(errno, "map the memory of", map)
     view = make_view(map, <char *>start, size, False, None)
     view.own = True
-    if map.ptr == NULL:
-        map.kernel.arena = _ref(view)
-        map.kernel.arena_at = <size_t>start
+    arenas[number] = _ref(view), <size_t>start
     return view
 
 

@@ -25,8 +25,9 @@ cdef bytes name_bytes(object name, str what):
 
 cdef unsigned int number_of(object value, str what) except? 0xffffffff:
     """A number of 32 bits, or a member of an enum; nothing that would have to be cut or parsed."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{what} must be a number or a member of its enum, not {type(value).__name__}")
+    value = value.__index__()
     if not 0 <= value < 1 << 32:
         raise ValueError(f"{what} {value} does not fit 32 bits")
     return value

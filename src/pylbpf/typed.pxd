@@ -19,6 +19,7 @@ cdef class Typed(Arrays):
     cdef int settle(self) except -1
     cdef Codec choose_key_codec(self)
     cdef Codec choose_value_codec(self)
+    cdef Codec declared_codec(self, str side, Py_ssize_t size, str what)
     cdef unsigned int others_types(self) except? 0xffffffff
     cdef int require_keys(self) except -1
     cdef object decode_value(self, const char *data)

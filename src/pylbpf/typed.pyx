@@ -8,7 +8,7 @@ from .btf cimport Btf, make_btf
 from .c cimport bpf, libbpf, uapi
 from .c cimport btf as c_btf
 from .call cimport note_missing
-from .codec cimport Codec, codec_of_btf, shown
+from .codec cimport Codec, RAW, codec_of_btf, shown
 from .definition cimport per_cpu
 from .elements cimport sleeps
 from .kinds cimport key_codec_of_kind, value_codec_of_kind
@@ -51,7 +51,10 @@ cdef class Typed(Arrays):
         if codec is not None or self.key_bytes() == 0:
             return codec
         id = libbpf.bpf_map__btf_key_type_id(self.ptr) if self.ptr != NULL else self.kernel.info.btf_key_type_id
-        return codec_of_btf(self._types(), id, self.key_bytes(), what)
+        if id == 0 and self.ptr != NULL:
+            codec = self.declared_codec("key", self.key_bytes(), what)
+            self.key_said = codec is not None
+        return codec_of_btf(self._types(), id, self.key_bytes(), what) if codec is None else codec
 
     cdef Codec choose_value_codec(self):
         cdef str what = f"a value of {self}"
@@ -60,7 +63,26 @@ cdef class Typed(Arrays):
         if codec is not None:
             return codec
         id = libbpf.bpf_map__btf_value_type_id(self.ptr) if self.ptr != NULL else self.kernel.info.btf_value_type_id
-        return codec_of_btf(self._types(), id, self.part_bytes(), what)
+        if id == 0 and self.ptr != NULL:
+            codec = self.declared_codec("value", self.part_bytes(), what)
+            self.value_said = codec is not None
+        return codec_of_btf(self._types(), id, self.part_bytes(), what) if codec is None else codec
+
+    cdef Codec declared_codec(self, str side, Py_ssize_t size, str what):
+        """What the object's source says of kinds for which the kernel wants no types, so that libbpf forgets them."""
+        cdef c_btf.btf *types = libbpf.bpf_object__btf(self.handle.ptr)
+        cdef Btf btf
+        cdef Codec codec
+        if types == NULL or self.others_types():
+            return None
+        btf = make_btf(self.handle, types)
+        try:
+            declared = [each.type for each in btf.members(".maps") if each.name == self.name]
+            ids = [btf.target(each.type) for each in btf.members(btf.target(declared[0])) if each.name == side]
+            codec = codec_of_btf(btf, ids[0], size, what)
+        except (KeyError, ValueError, IndexError):
+            return None             # it is of no such section, or has no types
+        return None if codec.form == RAW else codec
 
     def _types(self):
         """The Btf that the map's types are in, or None: of its object, or of the kernel. Source: bpf_object__btf()."""
