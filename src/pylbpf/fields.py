@@ -70,10 +70,11 @@ def as_bytes(dtype: numpy.dtype[Any], value: Any, what: str, is_key: bool) -> An
         return numpy.ascontiguousarray(value)
     if value.dtype != dtype:
         return pack(dtype, value[()], what)
-    if isinstance(value, Key) or not is_key or mask_of(dtype) is None:
+    mask = mask_of(dtype) if is_key and not isinstance(value, Key) else None
+    if mask is None:
         return numpy.ascontiguousarray(value)
     data = numpy.frombuffer(value.tobytes(), numpy.uint8)
-    return data & mask_of(dtype) if len(data) == dtype.itemsize else data
+    return data & mask if len(data) == dtype.itemsize else data
 
 
 @functools.lru_cache(maxsize=256)
@@ -91,7 +92,7 @@ def _cover(mask: numpy.ndarray[Any, Any], dtype: numpy.dtype[Any]) -> None:
     elif dtype.names is None:
         mask[:] = 255
     else:
-        for field, offset, *_ in dtype.fields.values():
+        for field, offset, *_ in (dtype.fields or {}).values():
             _cover(mask[offset:offset + field.itemsize], field)
 
 
