@@ -48,7 +48,7 @@ def put(room: numpy.ndarray[Any, Any], value: Any, what: str) -> None:
             raise type(error)(f"{what}: {error}") from None
 
 
-class Key(numpy.void):
+class Key(numpy.void):  # type: ignore[misc]  # final, say the stubs of numpy
     """A struct as it stands in a map as a key, with what is between its members: so it finds its element again."""
 
     __slots__ = ()
