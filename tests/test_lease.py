@@ -167,6 +167,23 @@ def test_batch_ends_where_records_are_discarded_or_have_another_size(obj, ring):
         assert batch.array["number"].tolist() == [3, 4]
 
 
+@pytest.mark.parametrize("before", [0, 1, 15, 16, 63, 64, 65, 255, 256, 257, 1023, 1024, 1025, 1500, 1999])
+def test_batch_ends_at_the_first_of_another_size_wherever_it_is(obj, ring, before):
+    emit(obj, 1)
+    ring.read_batch(timeout=0)
+    emit(obj, before)
+    emit(obj, 1, size=9)
+    emit(obj, 2000 - before, first=before)
+    for most, expected in ((700, min(700, before)), (None, before - min(700, before))):
+        if expected:
+            with ring.borrow(most, timeout=0) as batch:
+                assert len(batch) == expected
+                assert batch.array["number"].tolist() == list(range(before))[-expected if most is None else 0:][:expected]
+    with pytest.raises(pylbpf.RecordError):
+        ring.borrow(timeout=0).__enter__()
+    assert ring.read_batch(timeout=0)["number"].tolist() == list(range(before, 2000))
+
+
 def test_waits_when_the_block_is_entered(obj, ring):
     lease = ring.borrow(timeout=20)
     timer = threading.Timer(0.03, emit, (obj, 3))
