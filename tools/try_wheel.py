@@ -54,9 +54,14 @@ mount -t proc proc proc
 mount --rbind /sys sys
 mount --rbind /dev dev
 mount -t tmpfs -o mode=1777 tmp tmp
-exec chroot . env -i HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin PYTHONPATH=/opt/site PYTHONDONTWRITEBYTECODE=1 \
+# Not chroot(2): what /proc tells of files would begin with the old root.
+mkdir old
+pivot_root . old
+cd /
+exec env -i HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin PYTHONPATH=/opt/site PYTHONDONTWRITEBYTECODE=1 \
     PYLBPF_TEST_CACHE=/opt/cache ${GIL:+"PYTHON_GIL=$GIL"} sh -c '
         python=$1; shift
+        "$python" -c "import ctypes; ctypes.CDLL(None).umount2(b\"/old\", 2)"
         "$python" "$(echo /opt/wheels/pip-*.whl)/pip" --disable-pip-version-check --no-cache-dir --quiet install --root-user-action ignore \
             --no-index --find-links /opt/wheels --target /opt/site pylbpf pytest pytest-timeout hypothesis || exit
         cd /opt/checkout
