@@ -97,8 +97,10 @@ def root(suite: str, arch: str) -> Path:
     with making(target) as folder:
         if folder:
             debian = ARCHITECTURES[arch]
+            # Without distutils, which was a part of Python once, pip does not start.
+            python = "python3,python3-distutils" if suite == "bullseye" else "python3"
             options = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
-            options += ['--aptopt=Acquire::Check-Valid-Until "false"', "--include=python3", f"--architectures={debian}"]
+            options += ['--aptopt=Acquire::Check-Valid-Until "false"', f"--include={python}", f"--architectures={debian}"]
             source = f"deb [signed-by={KEYRING}] {mirror()} {suite} main"
             if arch == os.uname().machine:
                 call(program("mmdebstrap"), "--quiet", "--mode=root", "--variant=minbase", *options, suite, folder, source)

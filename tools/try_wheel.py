@@ -23,6 +23,7 @@ import wheel
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = ("pytest>=8", "pytest-timeout>=2", "hypothesis>=6", "numpy>=1.23", "rich>=13", "click>=8")
 SHOWN = ("tests", "tools", "examples", "benchmarks", "docs", "include", "pyproject.toml", "mkdocs.yml")
+OLDER = ("exceptiongroup>=1", "tomli>=1", "typing_extensions>=4.6")  # which pip does not see from here that pytest needs before 3.11
 UNWANTED = ("libbpf", "libelf")
 
 # $1 work, $2 root, $3 folder of what pip downloaded, $4 ziglang, $5 prefix of the Python or "", $6 emulator or "", then Python and arguments
@@ -54,9 +55,14 @@ mount -t proc proc proc
 mount --rbind /sys sys
 mount --rbind /dev dev
 mount -t tmpfs -o mode=1777 tmp tmp
-exec chroot . env -i HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin PYTHONPATH=/opt/site PYTHONDONTWRITEBYTECODE=1 \
+# Not chroot(2): what /proc tells of files would begin with the old root.
+mkdir old
+pivot_root . old
+cd /
+exec env -i HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin PYTHONPATH=/opt/site PYTHONDONTWRITEBYTECODE=1 \
     PYLBPF_TEST_CACHE=/opt/cache ${GIL:+"PYTHON_GIL=$GIL"} sh -c '
         python=$1; shift
+        "$python" -c "import ctypes; ctypes.CDLL(None).umount2(b\"/old\", 2)"
         "$python" "$(echo /opt/wheels/pip-*.whl)/pip" --disable-pip-version-check --no-cache-dir --quiet install --root-user-action ignore \
             --no-index --find-links /opt/wheels --target /opt/site pylbpf pytest pytest-timeout hypothesis || exit
         cd /opt/checkout
@@ -72,10 +78,11 @@ def wheelhouse(folder: Path, version: str, arch: str, glibc: int, dist: Path) ->
     if not found:
         sys.exit(f"no wheel for Python {version} on {arch} in {dist}: run wheel --python {version} --arch {arch}")
     shutil.copy(found[-1], folder)
+    older = OLDER if int(version.rstrip("t").partition(".")[2]) < 11 else ()
     platforms = [f"manylinux_2_{minor}_{arch}" for minor in range(glibc, 4, -1)] + [f"manylinux2014_{arch}"]
     debian.call(sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "-d", folder, "--only-binary=:all:",
                 "--python-version", version.rstrip("t"), "--implementation", "cp", *(f"--abi={name}" for name in (abi, "abi3", "none")),
-                *(f"--platform={name}" for name in platforms), "pip", *NEEDED)
+                *(f"--platform={name}" for name in platforms), "pip", *NEEDED, *older)
 
 
 def glibc(folder: Path) -> int:

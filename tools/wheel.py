@@ -123,7 +123,7 @@ def build(name: str, arch: str, tools: Path, out: Path) -> Path:
     shutil.rmtree(base / "dist", ignore_errors=True)
     run(tools / "python", "setup.py", "-q", "build", "--build-base", base,
         "build_ext", f"--include-dirs={os.pathsep.join(python.headers)}", "--parallel", str(os.cpu_count()),
-        "bdist_wheel", "--bdist-dir", base / "unpacked", "--dist-dir", base / "dist",
+        "bdist_wheel", "--skip-build", "--bdist-dir", base / "unpacked", "--dist-dir", base / "dist",
         **compilers, LDSHARED=f"{compilers['CC']} -shared", PYLBPF_LIBBPF="bundled", PYLBPF_DEPS=deps,
         _PYTHON_HOST_PLATFORM=f"linux-{arch}", SETUPTOOLS_EXT_SUFFIX=python.suffix(arch))
     (raw,) = (base / "dist").glob("*.whl")

@@ -2,6 +2,8 @@
 
 That file is an entry of the package's search path, and this is what looks into it.
 """
+from __future__ import annotations
+
 import os
 import sys
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
@@ -12,13 +14,13 @@ FILE = os.path.join(os.path.dirname(__file__), "pylbpf-rooms.so")
 class Finder:
     """For one entry of a search path: what setup.py has written beside the file says which modules are in it."""
 
-    def __init__(self, path):
-        if path != FILE:
+    def __init__(self, path: str) -> None:
+        if path != FILE or not os.path.exists(FILE):
             raise ImportError("not the file of pylbpf's rooms", path=path)
         with open(os.path.splitext(path)[0] + ".txt") as file:
             self.names = file.read().split()
 
-    def find_spec(self, name, target=None):
+    def find_spec(self, name: str, target: object = None) -> ModuleSpec | None:
         package, _, room = name.rpartition(".")
         if package != __package__ or room not in self.names:
             return None
@@ -26,11 +28,11 @@ class Finder:
         spec.has_location = True
         return spec
 
-    def iter_modules(self, prefix=""):
+    def iter_modules(self, prefix: str = "") -> list[tuple[str, bool]]:
         """For pkgutil."""
         return [(prefix + room, False) for room in self.names]
 
-    def invalidate_caches(self):
+    def invalidate_caches(self) -> None:
         """The file does not change."""
 
 

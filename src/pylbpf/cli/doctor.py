@@ -96,8 +96,10 @@ def rights() -> Iterator[Finding]:
         pass
     if held is None:
         yield Finding("rights", "capabilities", "unknown", "limited", "/proc/self/status cannot be read")
-    root = held is not None and bool(held >> SYS_ADMIN & 1)
-    for name, (number, what) in CAPABILITIES.items() if held is not None else ():
+    capabilities = {} if held is None else CAPABILITIES
+    held = held or 0
+    root = bool(held >> SYS_ADMIN & 1)
+    for name, (number, what) in capabilities.items():
         has = bool(held >> number & 1)
         implied = root and name in ("CAP_BPF", "CAP_PERFMON")
         yield Finding("rights", name, "yes" if has else "by CAP_SYS_ADMIN" if implied else "no",
