@@ -688,3 +688,19 @@ def test_scalars_of_numpy_of_every_width(width, sign):
                 with pytest.raises(ValueError, match="does not fit"):
                     use()
         assert not map
+
+
+def test_fields_of_a_struct_can_be_changed_and_written_back():
+    with pylbpf.Map.create(pylbpf.MapType.HASH, key="u4", value=[("x", "u4"), ("y", "u4", 2)], max_entries=4) as map:
+        map[1] = {"x": 1, "y": [2, 3]}
+        value = map[1]
+        value["x"] += 76
+        value["y"][1] = 5
+        other = map[1]
+        assert value["x"] == 77 and list(value["y"]) == [2, 5] and other["x"] == 1 and list(other["y"]) == [2, 3]
+        map[1] = value
+        assert map[1]["x"] == 77 and other["x"] == 1
+        kept = map[1]["y"]
+        assert map[1]["x"] == 77
+        map[1] = {"x": 0, "y": [0, 0]}
+        assert list(map[1]["y"]) == [0, 0] and list(kept) == [2, 5]

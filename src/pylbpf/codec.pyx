@@ -3,6 +3,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_CheckBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.long cimport PyLong_FromLongLong, PyLong_FromUnsignedLongLong
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport isinf
 from libc.string cimport memcpy, memset
@@ -25,25 +26,34 @@ cdef extern from *:
 cdef extern from "<string.h>" nogil:
     size_t strnlen(const char *text, size_t most)
 
+cdef extern from *:
+    ctypedef struct PyObjectHead "PyObject":
+        pass
+
 ctypedef object (*make_scalar_t)(void *data, PyObject *dtype, PyObject *base)
+ctypedef object (*make_array_t)(int dimensions, Py_ssize_t *shape, PyObject *dtype, int fortran)
 
 cdef enum:
-    MAKE_SCALAR = 60        # PyArray_Scalar in numpy's table of functions, which only ever grows
+    # In numpy's table of functions, which only ever grows:
+    MAKE_SCALAR = 60        # PyArray_Scalar
+    MAKE_ARRAY = 184        # PyArray_Empty, which takes over a reference to the dtype
     MAX_MODIFIERS = 64      # typedefs, const and the like in front of a type
 
 cdef make_scalar_t make_scalar = NULL
+cdef make_array_t make_array = NULL
 cdef bint memory_known = False      # where a struct of numpy's keeps its bytes
 cdef frozenset SHORT = frozenset(["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"])
 
 
 cdef int find_make_scalar() except -1:
     """numpy is imported when a struct is first seen, and needed neither to build nor to import."""
-    global make_scalar
+    global make_scalar, make_array
     try:
         from numpy._core._multiarray_umath import _ARRAY_API as table
     except ImportError:
         from numpy.core._multiarray_umath import _ARRAY_API as table
     make_scalar = <make_scalar_t>(<void **>PyCapsule_GetPointer(table, NULL))[MAKE_SCALAR]
+    make_array = <make_array_t>(<void **>PyCapsule_GetPointer(table, NULL))[MAKE_ARRAY]
     import numpy
     check_memory(numpy.void(b"a struct"))
     return 0
@@ -52,6 +62,11 @@ cdef int find_make_scalar() except -1:
 cdef inline char *memory_of(object scalar) noexcept:
     """PyVoidScalarObject.obval, which stands behind the head and the size that all objects of this sort have."""
     return (<char **>(<char *><PyObject *>scalar + sizeof(PyVarObject)))[0]
+
+
+cdef inline char *array_data(object array) noexcept:
+    """PyArrayObject_fields.data, which stands behind the head of any object."""
+    return (<char **>(<char *><PyObject *>array + sizeof(PyObjectHead)))[0]
 
 
 cdef int check_memory(object scalar) except -1:
@@ -117,7 +132,11 @@ cdef class Codec:
         if self.last is not None and Py_REFCNT(<PyObject *>self.last) == 1:
             memcpy(memory_of(self.last), data, self.size)
             return self.last
-        made = make_scalar(<void *>data, <PyObject *>self.dtype, NULL)
+        # What lies in no array forgets what is assigned to its fields.
+        Py_INCREF(self.dtype)
+        array = make_array(0, NULL, <PyObject *>self.dtype, 0)
+        memcpy(array_data(array), data, self.size)
+        made = make_scalar(array_data(array), <PyObject *>self.dtype, <PyObject *>array)
         if self.reuses:
             self.last = made
         return made
