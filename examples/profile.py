@@ -11,10 +11,10 @@ import numpy
 import pylbpf
 from common import PID, Seconds, loaded
 from flamegraph import svg
+from pylbpf.symbols import Process, kernel
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from symbols import Process, kernel
 
 NEEDS = "Linux 4.9 or later with perf events: CONFIG_PERF_EVENTS"
 
@@ -25,6 +25,12 @@ def frames(obj: pylbpf.Object, number: int) -> list[int]:
     return [] if raw is None else [int(address) for address in numpy.frombuffer(raw, "u8") if address][::-1]
 
 
+def named(found: pylbpf.symbols.Symbol | None) -> str:
+    if found is None:
+        return "[unknown]"
+    return found.name or f"[{Path(found.module).name or 'unknown'}]"
+
+
 def stacks(obj: pylbpf.Object) -> dict[tuple[str, ...], int]:
     """Command and names of functions, outermost first -> samples."""
     processes: dict[int, Process] = {}
@@ -33,8 +39,8 @@ def stacks(obj: pylbpf.Object) -> dict[tuple[str, ...], int]:
         pid, user, inner, comm = struct.unpack("=Iii16s", key)
         process = processes.get(pid) or processes.setdefault(pid, Process(pid))
         names = [comm.rstrip(b"\0").decode(errors="replace")]
-        names += [process.name(address) for address in frames(obj, user)]
-        names += [f"{kernel().name(address) or '[kernel]'}_[k]" for address in frames(obj, inner)]
+        names += [named(process.resolve(address)) for address in frames(obj, user)]
+        names += [f"{named(kernel().resolve(address)).replace('[unknown]', '[kernel]')}_[k]" for address in frames(obj, inner)]
         found[tuple(names)] += struct.unpack("=Q", value)[0]
     return dict(found)
 

@@ -245,3 +245,44 @@ def test_ctrl_c_shows_what_was_found(bpf_objects, tmp_path):
 def test_sources_are_taken_as_they_are_built(tmp_path):
     source = objects.build(objects.many(3, "xdp"), "three")
     assert len(rows(run("verify", source.parent / "*.bpf.o")[0])) == 4
+
+
+# ---------------------------------------------------------------- top
+
+
+@pytest.mark.bpf
+def test_top_tells_what_runs(bpf_objects):
+    import threading
+    import pylbpf
+    import rings
+
+    with rings.loaded(bpf_objects["rings"]) as obj, obj.programs["send"].attach():
+        id = obj.programs["send"].info().id
+        over = threading.Event()
+
+        def busy() -> None:
+            while not over.wait(0.005):
+                rings.send()
+
+        thread = threading.Thread(target=busy)
+        thread.start()
+        try:
+            output, _ = run("top", "--json", "-i", "0.3", "-n", "2")
+            table, _ = run("top", "-i", "0.3")
+        finally:
+            over.set()
+            thread.join()
+        looks = [json.loads(line) for line in output.splitlines()]
+        assert len(looks) == 2
+        for look in looks:
+            [row] = [row for row in look if row["id"] == id]
+            assert row["name"] == "send" and row["runs/s"] > 1 and row["ns/run"] > 0 and row["cpu %"] >= 0
+            assert any(f"({os.getpid()})" in each for each in row["held by"])
+        assert table.split()[:3] == ["id", "type", "name"] and " send " in table
+    assert id not in {row["id"] for row in json.loads(run("top", "--json", "-a", "-i", "0.05")[0])}
+    assert pylbpf
+
+
+def test_top_takes_no_nonsense():
+    for arguments in ("-i", "0"), ("-n", "0"), ("-i", "x"):
+        assert run("top", *arguments, status=2)[1]

@@ -403,7 +403,7 @@ OURS = re.compile(
     r"| PerfEvent\.(closed|close|targets|name) | PerfBuffer\.(closed|close|records|read_batch_async|stats) | Perf(Record|Stats|Cpu)(\..*)?"
     r"| ProgramHandler\..* | NativeHandler(\..*)? | LoadOpts\..* | Registration(\..*)? | handlers | SectionInfo"
     r"| Load(Report|Result)(\..*)? | Verify(Report|Result|Comparison|Change)(\..*)?"
-    r"| TestRun(\..*)? | (Program|Map|Btf)Info\..* | LinkInfo(\..*)? | AttachFlags | XdpFlags | query | features | xdp"
+    r"| TestRun(\..*)? | (Program|Map|Btf)Info\..* | LinkInfo(\..*)? | AttachFlags | XdpFlags | query | features | symbols | xdp"
     r"| TcFilter(\..*)? | TcHook\.(interface|attach_point) | Linker\.path | link_files"
     r"| handler_stats | HandlerStats | \w+Error | NotSupported | State | get_(include|libraries|library_dirs) | Program"
 )

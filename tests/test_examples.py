@@ -279,18 +279,6 @@ def test_histogram_is_drawn_up_to_its_last_slot(parts):
     assert "nothing was counted" in console.file.getvalue()
 
 
-def test_symbols_of_this_process(parts):
-    import ctypes
-
-    symbols = parts("symbols")
-    libc = ctypes.CDLL(None)
-    address = ctypes.cast(libc.getpid, ctypes.c_void_p).value
-    assert "getpid" in symbols.Process(os.getpid()).name(address)
-    assert symbols.Process(os.getpid()).name(1) == "[unknown]"
-    assert symbols.Process(0x7FFFFFFF).name(address) == "[unknown]"
-    assert symbols.of_file(__file__)[1] == []
-
-
 # ---------------------------------------------------------------- their objects
 
 

@@ -1,5 +1,6 @@
 from . import features as features
 from . import query as query
+from . import symbols as symbols
 from . import xdp as xdp
 from ._version import __version__ as __version__
 from ._version import get_include as get_include
@@ -106,7 +107,7 @@ __all__ = [
     "Map", "MapView", "MapInfo", "Queue", "BloomFilter", "Globals",
     "Btf", "Member", "bit_field", "set_bit_field", "BtfInfo",
     "Link", "LinkSet", "LinkInfo",
-    "query", "features", "stats_enabled", "xdp", "TcHook", "TcFilter",
+    "query", "features", "symbols", "stats_enabled", "xdp", "TcHook", "TcFilter",
     "Linker", "link_files",
     "RingBuffer", "Record", "RecordBatch", "RecordError", "Lease", "NativeCallback", "Consumer", "RingStats", "RingState",
     "PerfBuffer", "PerfRecord", "PerfStats", "PerfCpu", "PerfEvent", "UserRingBuffer", "UserSample",

@@ -1,6 +1,7 @@
 from typing import final
 
 from .enums import MapFlags, MapType, ProgramType
+from .progcode import Function, Line
 
 @final
 class ProgramInfo:
@@ -50,7 +51,11 @@ class ProgramInfo:
     def jited(self) -> bytes: ...
     @property
     def line_info(self) -> tuple[tuple[int, int, int, int, int], ...]: ...
-    def disassemble(self) -> str: ...
+    @property
+    def functions(self) -> tuple[Function, ...]: ...
+    @property
+    def lines(self) -> tuple[Line, ...]: ...
+    def disassemble(self, *, jited: bool = False, lines: bool = False) -> str: ...
 
 @final
 class MapInfo:

@@ -199,8 +199,74 @@ cdef class ProgramInfo:
                        lines[at].line_col & 0x3ff)
                       for at in range(min(wanted.nr_line_info, self.raw.nr_line_info) if wanted.line_info else 0)])
 
-    def disassemble(self):
-        """The instructions as the kernel runs them, as text, one a line."""
+    def _array(self, str which):
+        """func_info, line_info, jited_ksyms, jited_func_lens or jited_line_info as bytes; b"" where there is none."""
+        cdef uapi.bpf_prog_info wanted
+        cdef bytes array
+        cdef unsigned int count, size
+        memset(&wanted, 0, sizeof(wanted))
+        if which == "func_info":
+            count, size = self.raw.nr_func_info, sizeof(uapi.bpf_func_info)
+        elif which == "line_info":
+            count, size = self.raw.nr_line_info, sizeof(uapi.bpf_line_info)
+        elif which == "jited_ksyms":
+            count, size = self.raw.nr_jited_ksyms, 8
+        elif which == "jited_func_lens":
+            count, size = self.raw.nr_jited_func_lens, 4
+        else:
+            count, size = self.raw.nr_jited_line_info, 8
+        if not count:
+            return b""
+        array = PyBytes_FromStringAndSize(NULL, count * size)
+        memset(PyBytes_AS_STRING(array), 0, count * size)
+        if which == "func_info":
+            wanted.nr_func_info, wanted.func_info_rec_size = count, size
+            wanted.func_info = <size_t>PyBytes_AS_STRING(array)
+        elif which == "line_info":
+            wanted.nr_line_info, wanted.line_info_rec_size = count, size
+            wanted.line_info = <size_t>PyBytes_AS_STRING(array)
+        elif which == "jited_ksyms":
+            wanted.nr_jited_ksyms = count
+            wanted.jited_ksyms = <size_t>PyBytes_AS_STRING(array)
+        elif which == "jited_func_lens":
+            wanted.nr_jited_func_lens = count
+            wanted.jited_func_lens = <size_t>PyBytes_AS_STRING(array)
+        else:
+            wanted.nr_jited_line_info, wanted.jited_line_info_rec_size = count, size
+            wanted.jited_line_info = <size_t>PyBytes_AS_STRING(array)
+        self.ask(&wanted)
+        return array
+
+    @property
+    def functions(self):
+        """The program and its functions, each a Function: ``name``, ``insn_off``, ``address`` and ``size`` of its machine code.
+
+        ``name`` is that in the types, else the kernel's with a number; ``address`` 0 where the kernel hides it.
+        """
+        from .progcode import functions
+        return functions(self)
+
+    @property
+    def lines(self):
+        """``line_info`` with the source: a tuple of Line, each ``insn_off``, ``address``, ``file``, ``line``, ``column``, ``text``.
+
+        ``address`` is that of the machine code, 0 where the kernel hides it or has none. Empty for programs without types.
+        """
+        from .progcode import source_lines
+        return source_lines(self)
+
+    def disassemble(self, *, bint jited=False, bint lines=False):
+        """The instructions as the kernel runs them, as text, one a line; ``jited``: the machine code, by llvm-objdump.
+
+        With ``lines`` each function has a heading, the lines of the source stand before what came of them, and calls have
+        names. NotSupported without llvm-objdump, and where the kernel shows no machine code.
+        """
+        if jited:
+            from .progcode import machine_text
+            return machine_text(self, lines)
+        if lines:
+            from .progcode import xlated_text
+            return xlated_text(self)
         from .disasm import disassemble
         return disassemble(self.xlated)
 

@@ -1,0 +1,68 @@
+"""Names for addresses of the kernel and of processes."""
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from pylbpf import symbols
+
+GETPID = ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p).value or 0
+
+
+def test_of_this_process():
+    me = symbols.Process(os.getpid())
+    found = me.resolve(GETPID)
+    assert "getpid" in found.name and found.offset == 0 and "libc" in found.module
+    assert me.resolve(GETPID + 1)._replace(offset=0) == found and str(found).endswith("+0x0")
+    assert me.resolve(1) is None and me.resolve(1 << 63) is None and len(me) > 3
+
+
+def test_of_the_vdso_only_its_name_is_known():
+    [start] = [start for start, _, _, path in symbols.Process(os.getpid()).maps if path == "[vdso]"][:1] or [None]
+    assert start is None or symbols.Process(os.getpid()).resolve(start) == ("", 0, "[vdso]")
+
+
+def test_of_a_process_that_is_gone():
+    gone = symbols.Process(0x7FFFFFFF)
+    assert len(gone) == 0 and gone.resolve(GETPID) is None
+
+
+def test_of_another_process_whose_file_was_deleted(tmp_path):
+    copy = tmp_path / "sleep"
+    shutil.copy(shutil.which("sleep"), copy)
+    with subprocess.Popen([copy, "60"]) as child:
+        try:
+            copy.unlink()
+            process = symbols.Process(child.pid)
+            assert all(process.resolve(start) is not None for start, *_ in process.maps)
+        finally:
+            child.kill()
+
+
+@pytest.mark.parametrize("data", [b"", b"\x7fELF", b"\x7fELF\x02\x01" + b"\xff" * 200, b"#!/bin/sh"], ids=len)
+def test_files_that_are_no_elf(tmp_path, data):
+    (tmp_path / "file").write_bytes(data)
+    file = symbols.File(str(tmp_path / "file"))
+    assert file.resolve(0) is None and file.segments == []
+
+
+def test_files_are_read_once():
+    here = symbols.Process(os.getpid())
+    one = [here.file(start, end, path) for start, end, _, path in here.maps if path.startswith("/")]
+    other = [here.file(start, end, path) for start, end, _, path in here.maps if path.startswith("/")]
+    assert all(a is b for a, b in zip(one, other)) and sys.executable
+
+
+def test_of_the_kernel():
+    kernel = symbols.kernel()
+    if not len(kernel):
+        pytest.skip("kernel addresses: hidden by kernel.kptr_restrict")
+    [address] = kernel.addresses["schedule"][:1]
+    assert kernel.resolve(address).name in {name for name, places in kernel.addresses.items() if address in places}
+    assert kernel.resolve(address + 1).offset == 1 and kernel.resolve(0) is None
+    assert symbols.kernel() is kernel and len(symbols.Kernel()) > 0
