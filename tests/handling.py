@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,11 @@ class Recorder(pylbpf.ProgramHandler):
 
     def names(self, kind: str) -> list[str]:
         return [name for called, name in self.calls if called == kind]
+
+
+def steady(value: object) -> str:
+    """For ids=: repr() without addresses. Tests have the same names in each process, so they can be shared out."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def rest() -> pylbpf.ProgramHandler:

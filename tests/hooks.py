@@ -10,7 +10,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Optional
 
 import pytest
 
@@ -39,6 +39,7 @@ class Kind:
     updates: bool = False
     detaches: bool = False
     rights: bool = False            # attaching needs them, not just loading
+    where: Optional[Callable[["Place"], Any]] = None  # what query.attached() asks
 
 
 class Place:
@@ -217,12 +218,14 @@ def by_type(trip: Callable[[Place], None], **more: Any) -> dict[str, Any]:
 
 def on_cgroup(trip: Callable[[Place], None], **more: Any) -> Kind:
     return Kind(lambda program, place: program.attach_cgroup(place.cgroup), within(trip), kernel.no_bpf,
-                lambda program: program.attach_cgroup("/proc/self"), updates=True, detaches=True, **more)
+                lambda program: program.attach_cgroup("/proc/self"), updates=True, detaches=True,
+                where=lambda place: place.cgroup, **more)
 
 
 def on_netns(trip: Callable[[Place], None]) -> Kind:
     return Kind(lambda program, place: program.attach_netns("/proc/self/ns/net"), trip, kernel.no_bpf,
-                lambda program: program.attach_netns("/proc/self/ns/pid"), updates=True, detaches=True)
+                lambda program: program.attach_netns("/proc/self/ns/pid"), updates=True, detaches=True,
+                where=lambda place: "/proc/self/ns/net")
 
 
 def on_sockmap() -> Kind:
@@ -272,10 +275,10 @@ KINDS = {
                 lambda program: program.attach_xdp(NOT_THERE[:15]), updates=True, detaches=True),
     "tcx": Kind(lambda program, place: program.attach_tcx(place.veth.name), frame, kernel.no_tcx,
                 lambda program: program.attach_tcx(NOT_THERE[:15]), type=(CLS, AttachType.TCX_INGRESS), libbpf=3,
-                updates=True, detaches=True),
+                updates=True, detaches=True, where=lambda place: place.veth.name),
     "netkit": Kind(lambda program, place: program.attach_netkit(place.netkit), through_netkit, kernel.no_netkit,
                    lambda program: program.attach_netkit("lo"), type=(CLS, AttachType.NETKIT_PRIMARY), libbpf=3,
-                   updates=True, detaches=True),
+                   updates=True, detaches=True, where=lambda place: place.netkit),
     "netfilter": Kind(lambda program, place: program.attach_netfilter(socket.AF_INET, 1, priority=-77), datagram,
                       lambda: kernel.no_program_type(32, 45), lambda program: program.attach_netfilter(2, 99),
                       type=(ProgramType.NETFILTER, AttachType.NETFILTER), libbpf=3, detaches=True),

@@ -165,7 +165,7 @@ def no_uprobe_multi() -> str:
 
 @functools.lru_cache(maxsize=None)
 def no_kprobe_multi() -> str:
-    return no_kprobe() or no_symbol("bpf_kprobe_multi_link_attach", "kprobe.multi: kernel older than 5.18 or no fprobe")
+    return no_kprobe() or no_symbol("register_fprobe_ips", "kprobe.multi: kernel older than 5.18, or without CONFIG_FPROBE")
 
 
 @functools.lru_cache(maxsize=None)

@@ -40,12 +40,16 @@ def test_freplace(replaced, veth):
     asks, drops = replaced
     packet = bytes(64)
     assert asks.test_run(data=packet).retval == 2
+    with drops.attach_trace():
+        assert asks.test_run(data=packet).retval == 1
+    assert asks.test_run(data=packet).retval == 2
+    with pytest.raises(pylbpf.BpfError) as raised:
+        drops.attach_trace()  # the kernel forgets the target that was loaded with, once it was attached
+    assert raised.value.errno == errno.EINVAL
     with drops.attach_freplace(asks, "decide") as link:
         assert asks.test_run(data=packet).retval == 1
         assert link.info().target_obj_id == asks.info().id
     assert asks.test_run(data=packet).retval == 2
-    with drops.attach_trace():
-        assert asks.test_run(data=packet).retval == 1
     with pytest.raises(pylbpf.BpfError, match="freplace no_such_function"):
         drops.attach_freplace(asks, "no_such_function")
     with pytest.raises(pylbpf.BpfError):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import pylbpf
+from handling import steady
 
 HERE = Path(__file__).parent
 
@@ -219,7 +220,7 @@ def test_wrong_options_of_open(bpf_object, options):
         pylbpf.open(bpf_object("task_rename"), **options)
 
 
-@pytest.mark.parametrize("source", [5, None, 1.5, [], {}, object(), memoryview(b"x" * 100)[::2]], ids=repr)
+@pytest.mark.parametrize("source", [5, None, 1.5, [], {}, object(), memoryview(b"x" * 100)[::2]], ids=steady)
 def test_wrong_sources_of_open(source):
     with pytest.raises((TypeError, BufferError)):
         pylbpf.open(source)
@@ -480,7 +481,7 @@ def test_exceptions_of_setup_come_out_unchanged_and_nothing_is_left(bpf_object, 
     assert type(raised.value) is error and raised.value.args == ("why",)
 
 
-@pytest.mark.parametrize("junk", [0, -1, 5, "text", object(), True, [], 1 << 80], ids=repr)
+@pytest.mark.parametrize("junk", [0, -1, 5, "text", object(), True, [], 1 << 80], ids=steady)
 def test_results_of_callbacks_are_not_taken_for_numbers(bpf_object, junk):
     class Handler(pylbpf.ProgramHandler):
         section = "sample"

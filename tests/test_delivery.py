@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import pylbpf
+from handling import steady
 import records
 from records import EXIT, NUMBER, OPEN, TYPED, emit, number
 
@@ -179,7 +180,7 @@ def test_context_of_a_native_callback(obj):
     assert (counts.records, counts.bytes) == (20, 240)
 
 
-@pytest.mark.parametrize("wrong", [None, "name", 0, True, lambda context, data, size: 0], ids=repr)
+@pytest.mark.parametrize("wrong", [None, "name", 0, True, lambda context, data, size: 0], ids=steady)
 def test_what_is_no_native_callback(wrong):
     with pytest.raises((TypeError, ValueError)):
         pylbpf.NativeCallback(wrong)

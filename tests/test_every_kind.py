@@ -83,6 +83,12 @@ def test_it_is_found_by_its_number(with_descriptor):
         assert info.prog_id == case.programs[0].info().id
         if info.id:  # where the kernel has no links of this kind it is a perf event
             assert pylbpf.query.link(info.id) == info and info in pylbpf.query.links()
+        if case.kind.where:
+            there = pylbpf.query.attached(case.kind.where(case.place), case.programs[0].expected_attach_type)
+            assert info.prog_id in {each.prog_id for each in there.programs}
+    if case.kind.where:
+        there = pylbpf.query.attached(case.kind.where(case.place), case.programs[0].expected_attach_type)
+        assert info.prog_id not in {each.prog_id for each in there.programs}
 
 
 def test_it_is_detached_or_that_is_refused(with_descriptor):

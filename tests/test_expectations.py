@@ -77,6 +77,7 @@ def reasons(path: Path) -> Iterator[tuple[int, str]]:
                 yield node.lineno, str(first.value)
 
 
+@pytest.mark.no_c
 def test_all_reasons_are_uniform(on):
     on("")
     wrong = [f"{path.name}:{line}: {text}" for path in sorted(TESTS.glob("*.py")) for line, text in reasons(path)
@@ -84,6 +85,7 @@ def test_all_reasons_are_uniform(on):
     assert not wrong
 
 
+@pytest.mark.no_c
 def test_all_capabilities_are_asked_for():
     """A row that no test names is a row that nobody looks at."""
     text = "".join(path.read_text() for path in TESTS.rglob("*.py") if path.name != os.path.basename(__file__))

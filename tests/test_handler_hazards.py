@@ -14,7 +14,7 @@ import pytest
 
 import kernel
 import pylbpf
-from handling import HIT, RAW, Recorder, libbpf, overridden, registered, rest, run_python, value
+from handling import HIT, libbpf, overridden, RAW, Recorder, registered, rest, run_python, steady, value
 from pylbpf import AttachType, ProgramType, State
 
 bpf = pytest.mark.bpf
@@ -158,7 +158,7 @@ def test_slot_is_never_given_back():
     "section, error",
     [("", ValueError), ("/", ValueError), ("+", ValueError), ("?x", ValueError), ("?", ValueError), ("a\0b", ValueError),
      ("\0", ValueError), (b"x", TypeError), (5, TypeError), (object(), TypeError), (["x"], TypeError), (True, TypeError)],
-    ids=repr,
+    ids=steady,
 )
 def test_patterns_that_libbpf_would_stumble_over(plain, section, error):
     handler = Recorder(section)
@@ -394,7 +394,7 @@ def test_results_of_attach(plain, result):
 
 
 @pytest.mark.parametrize("at", [0, 3, 8])
-@pytest.mark.parametrize("error", [Boom("boom"), KeyboardInterrupt(), SystemExit(3), OSError(errno.EIO, "bad")], ids=repr)
+@pytest.mark.parametrize("error", [Boom("boom"), KeyboardInterrupt(), SystemExit(3), OSError(errno.EIO, "bad")], ids=steady)
 def test_setup_fails_half_way(plain, error, at):
     seen = []
 
@@ -433,7 +433,7 @@ def test_traceback_reaches_into_the_callback(plain):
 
 @bpf
 @pytest.mark.parametrize("at", [0, 4])
-@pytest.mark.parametrize("error", [Boom("boom"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
+@pytest.mark.parametrize("error", [Boom("boom"), KeyboardInterrupt(), SystemExit(3)], ids=steady)
 def test_prepare_load_fails_half_way(plain, error, at):
     class Failing(Recorder):
         failing = True
@@ -473,7 +473,7 @@ def test_handlers_given_as_an_iterator_are_there_after_reopen(plain):
 
 
 @bpf
-@pytest.mark.parametrize("error", [Boom("boom"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
+@pytest.mark.parametrize("error", [Boom("boom"), KeyboardInterrupt(), SystemExit(3)], ids=steady)
 @pytest.mark.parametrize("whole", [False, True])
 def test_attach_fails_after_it_made_links(plain, error, whole):
     made = []
@@ -522,7 +522,7 @@ def test_native_attach_fails_after_it_made_a_link(plain):
 
 
 @bpf
-@pytest.mark.parametrize("junk", [5, "x", object(), [5], [None], b"link", 1.5, True], ids=repr)
+@pytest.mark.parametrize("junk", [5, "x", object(), [5], [None], b"link", 1.5, True], ids=steady)
 def test_attach_returns_junk(plain, junk):
     class Junk(Recorder):
         def attach(self, program):
@@ -566,7 +566,7 @@ def test_failing_attach_all_takes_back_what_others_attached(plain):
         assert len(good.names("attach")) == 6 and kernel.own_link_ids() == before
 
 
-@pytest.mark.parametrize("junk", [0, False, "x", -1, []], ids=repr)
+@pytest.mark.parametrize("junk", [0, False, "x", -1, []], ids=steady)
 def test_setup_returns_junk(plain, junk):
     class Junk(Recorder):
         def setup(self, program):
@@ -592,7 +592,7 @@ def test_prepare_load_returns_junk(plain):
 
 
 @bpf
-@pytest.mark.parametrize("nothing", [None, [], ()], ids=repr)
+@pytest.mark.parametrize("nothing", [None, [], ()], ids=steady)
 def test_none_from_attach(plain, nothing):
     class Nothing(Recorder):
         def attach(self, program):

@@ -10,7 +10,7 @@ import pytest
 import kernel
 import objects
 import pylbpf
-from handling import HIT, RAW, Recorder, compile_c, gil_takes, libbpf, overridden, registered, rest, run_python, value
+from handling import compile_c, gil_takes, HIT, libbpf, overridden, RAW, Recorder, registered, rest, run_python, steady, value
 from pylbpf import AttachType, ProgramFlags, ProgramType, State
 
 bpf = pytest.mark.bpf
@@ -245,7 +245,7 @@ def test_what_carries_an_address_is_taken_as_from_numba(plain):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("wrong, error", [("setup", TypeError), (True, TypeError), (lambda *_: 0, TypeError),
                                           (object(), TypeError), (0, ValueError), (-1, OverflowError),
-                                          (1 << 70, OverflowError), (1.5, TypeError)], ids=repr)
+                                          (1 << 70, OverflowError), (1.5, TypeError)], ids=steady)
 def test_native_handler_takes_only_functions(kind, wrong, error):
     with pytest.raises(error):
         pylbpf.NativeHandler("sample", **{kind: wrong})
@@ -670,7 +670,7 @@ def test_opts_take_and_give_back(plain, field, good):
     *((field, wrong) for field in ("func_info", "line_info") for wrong in (b"12345", 5, "text", [1, 2], object())),
     *(("fd_array", wrong) for wrong in (5, [-1], [1 << 31], ["x"], [None])),
     *((field, 1) for field in ("log_level", "log_size", "log_buf", "func_info_rec_size", "line_info_rec_size", "size", "x")),
-], ids=repr)
+], ids=steady)
 def test_opts_refuse_nonsense(plain, field, wrong):
     def look(program, opts):
         before = getattr(opts, field, None)
@@ -683,7 +683,7 @@ def test_opts_refuse_nonsense(plain, field, wrong):
 
 @bpf
 @pytest.mark.parametrize("field", ["expected_attach_type", "prog_flags"])
-@pytest.mark.parametrize("wrong", ["5", 1.5, b"5"], ids=repr)
+@pytest.mark.parametrize("wrong", ["5", 1.5, b"5"], ids=steady)
 def test_opts_convert_no_text_and_cut_no_fraction(plain, field, wrong):
     def look(program, opts):
         with pytest.raises((TypeError, ValueError)):

@@ -142,7 +142,7 @@ def test_workflow_and_configuration_name_the_same_architectures():
     import tomllib
     workflow = ROOT / ".github" / "workflows" / "wheels.yml"
     if not workflow.exists():
-        pytest.skip("no workflow: this is no checkout")
+        pytest.skip("checkout: there is no workflow here")
     configuration = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]
     assert re.findall(r"{ arch: (\w+), runner", workflow.read_text()) == configuration["linux"]["archs"]
 

@@ -12,6 +12,7 @@ import pytest
 
 import kernel
 import pylbpf
+from handling import steady
 from test_fork import in_child
 
 ONLINE = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
@@ -62,7 +63,7 @@ def test_one_for_each_cpu_that_is_online():
 @pytest.mark.parametrize("cpus, pids, targets", [
     (0, None, ((-1, 0),)), ([0], None, ((-1, 0),)), (None, 0, ((0, -1),)), (None, [0, 1], ((0, -1), (1, -1))),
     ([0], [0, 1], ((0, 0), (1, 0))), (range(1), iter([0]), ((0, 0),)),
-], ids=str)
+], ids=steady)
 def test_cpus_and_processes(cpus, pids, targets):
     with pylbpf.PerfEvent("cpu-clock", period=1_000_000, cpus=cpus, pids=pids) as event:
         assert event.targets == targets

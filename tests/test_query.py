@@ -9,6 +9,7 @@ import pytest
 import kernel
 import pylbpf
 import rings
+import usdt
 from attaching import loaded
 from pylbpf import AttachType, LinkType, MapType, ProgramType, query
 from pylbpf.linkinfo import (
@@ -167,11 +168,11 @@ def test_tracepoint_link(bpf_object, tracefs, requires_perf_event):
 
 def test_uprobe_link(bpf_object, requires_uprobe):
     with loaded(bpf_object("uprobe"), "on_entry") as obj:
-        with obj.programs["on_entry"].attach_uprobe("/proc/self/exe", offset=0x1000, pid=0, cookie=4) as link:
+        with obj.programs["on_entry"].attach_uprobe(usdt.library(), function="probe", pid=0, cookie=4) as link:
             info = link.info()
             assert info.kind in ("", "uprobe")
             if info.kind:
-                assert info.offset == 0x1000 and info.name == "/proc/self/exe"
+                assert info.offset > 0 and info.name == str(usdt.library())
 
 
 def test_tracing_and_iterator_links(bpf_object, requires_btf):

@@ -11,6 +11,7 @@ import time
 import pytest
 
 import pylbpf
+from handling import steady
 import rings
 
 pytestmark = pytest.mark.bpf
@@ -350,7 +351,7 @@ def test_timeout_is_kept(obj):
             assert max(timeout, 0) <= time.monotonic() - begin < max(timeout, 0) + 0.5
 
 
-@pytest.mark.parametrize("timeout", [float("nan"), "1", b"1", object()], ids=repr)
+@pytest.mark.parametrize("timeout", [float("nan"), "1", b"1", object()], ids=steady)
 def test_timeout_that_is_no_number(obj, timeout):
     with obj.ring_buffer("even", lambda record: None) as ring:
         begun = threading.Event()
