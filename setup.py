@@ -63,7 +63,8 @@ def find_libbpf() -> tuple[list[str], list[str]]:
     if not BUNDLED:
         pkg_config("--atleast-version", MINIMUM)
         # Weak references stay undefined when the libbpf at hand is older than the newest function.
-        return pkg_config("--cflags"), pkg_config("--libs")
+        # Some compilers leave a library out that is only referred to weakly.
+        return pkg_config("--cflags"), ["-Wl,--no-as-needed", *pkg_config("--libs")]
     if not Path(DEPS, "lib", "libbpf-pylbpf.so").exists():
         subprocess.check_call(["tools/build-deps.sh", DEPS])
     return [], ["-L" + str(DEPS / "lib"), "-lbpf-pylbpf", "-Wl,-rpath,$ORIGIN/lib", "-Wl,-s"]
