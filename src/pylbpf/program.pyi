@@ -1,14 +1,16 @@
 from builtins import object as _Anything
-from typing import final
+from typing import Iterable, Literal, final, overload
 
 from _typeshed import FileDescriptorLike, StrOrBytesPath
 from typing_extensions import Buffer
 
-from .attach_net import Networking
+from .attach import Attachable
 from .enums import AttachType, ProgramFlags, ProgramType
 from .handlers import ProgramHandler
 from .insns import Insns
 from .kernelprogram import KernelProgram
+from .lines import Lines, TextLines
+from .link import Link
 from .object import Object
 
 @final
@@ -32,7 +34,7 @@ class LineInfo:
     def column(self) -> int: ...
 
 @final
-class Program(Networking):
+class Program(Attachable):
     @staticmethod
     def open_pinned(path: StrOrBytesPath, *, flags: int = 0, path_fd: FileDescriptorLike | None = None) -> KernelProgram: ...
     @staticmethod
@@ -100,3 +102,121 @@ class Program(Networking):
     # Any program may be compared with anything; the name `object` is taken by the property here.
     def __eq__(self, other: _Anything, /) -> bool: ...
     def __hash__(self) -> int: ...
+    # attach_probe
+    def attach_kprobe(
+        self, function: str | None, *, offset: int = 0, retprobe: bool = False, cookie: int = 0, attach_mode: int = 0
+    ) -> Link: ...
+    def attach_kprobe_multi(
+        self,
+        pattern: str | None = None,
+        *,
+        syms: Iterable[str] | None = None,
+        addrs: Iterable[int] | None = None,
+        cookies: Iterable[int] | None = None,
+        retprobe: bool = False,
+        session: bool = False,
+        unique_match: bool = False,
+    ) -> Link: ...
+    def attach_ksyscall(self, syscall: str, *, retprobe: bool = False, cookie: int = 0) -> Link: ...
+    def attach_uprobe(
+        self,
+        path: StrOrBytesPath,
+        *,
+        pid: int = -1,
+        offset: int = 0,
+        function: str | None = None,
+        retprobe: bool = False,
+        cookie: int = 0,
+        ref_ctr_offset: int = 0,
+        attach_mode: int = 0,
+    ) -> Link: ...
+    def attach_uprobe_multi(
+        self,
+        path: StrOrBytesPath,
+        pattern: str | None = None,
+        *,
+        pid: int = -1,
+        syms: Iterable[str] | None = None,
+        offsets: Iterable[int] | None = None,
+        ref_ctr_offsets: Iterable[int] | None = None,
+        cookies: Iterable[int] | None = None,
+        retprobe: bool = False,
+        session: bool = False,
+    ) -> Link: ...
+    def attach_usdt(self, path: StrOrBytesPath, provider: str, name: str, *, pid: int = -1, cookie: int = 0) -> Link: ...
+    # attach_trace
+    def attach_raw_tracepoint(self, name: str, *, cookie: int = 0) -> Link: ...
+    def attach_tracepoint(self, category: str, name: str, *, cookie: int = 0) -> Link: ...
+    def attach_perf_event(self, fd: FileDescriptorLike, *, cookie: int = 0, force_ioctl: bool = False) -> Link: ...
+    def attach_trace(self, *, cookie: int = 0) -> Link: ...
+    def attach_tracing_multi(
+        self, pattern: str | None = None, *, ids: Iterable[int] | None = None, cookies: Iterable[int] | None = None
+    ) -> Link: ...
+    def attach_freplace(self, target: FileDescriptorLike, function: str) -> Link: ...
+    def attach_lsm(self) -> Link: ...
+    def attach_iter(
+        self,
+        *,
+        map: FileDescriptorLike | None = None,
+        cgroup: StrOrBytesPath | FileDescriptorLike | None = None,
+        order: int = 0,
+        pid: int = 0,
+        tid: int = 0,
+        pid_fd: FileDescriptorLike | None = None,
+    ) -> Link: ...
+    @overload
+    def iter(
+        self,
+        *,
+        text: Literal[False] = False,
+        map: FileDescriptorLike | None = None,
+        cgroup: StrOrBytesPath | FileDescriptorLike | None = None,
+        order: int = 0,
+        pid: int = 0,
+        tid: int = 0,
+        pid_fd: FileDescriptorLike | None = None,
+    ) -> Lines: ...
+    @overload
+    def iter(
+        self,
+        *,
+        text: Literal[True],
+        map: FileDescriptorLike | None = None,
+        cgroup: StrOrBytesPath | FileDescriptorLike | None = None,
+        order: int = 0,
+        pid: int = 0,
+        tid: int = 0,
+        pid_fd: FileDescriptorLike | None = None,
+    ) -> TextLines: ...
+    # attach_net
+    def attach_xdp(self, interface: str | int, *, flags: int = 0) -> Link: ...
+    def attach_tcx(
+        self,
+        interface: str | int,
+        *,
+        flags: int = 0,
+        relative_fd: FileDescriptorLike | None = None,
+        relative_id: int = 0,
+        expected_revision: int = 0,
+    ) -> Link: ...
+    def attach_netkit(
+        self,
+        interface: str | int,
+        *,
+        flags: int = 0,
+        relative_fd: FileDescriptorLike | None = None,
+        relative_id: int = 0,
+        expected_revision: int = 0,
+    ) -> Link: ...
+    def attach_cgroup(
+        self,
+        cgroup: StrOrBytesPath | FileDescriptorLike,
+        *,
+        flags: int = 0,
+        relative_fd: FileDescriptorLike | None = None,
+        relative_id: int = 0,
+        expected_revision: int = 0,
+    ) -> Link: ...
+    def attach_netns(self, netns: StrOrBytesPath | FileDescriptorLike) -> Link: ...
+    def attach_sockmap(self, map: FileDescriptorLike) -> Link: ...
+    def attach_netfilter(self, pf: int, hooknum: int, *, priority: int = 0, flags: int = 0) -> Link: ...

@@ -7,7 +7,7 @@ cimport cython
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from .attach_net cimport Networking
+from .attach cimport Attachable
 from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter, note_missing
 from .errors cimport finish
@@ -20,6 +20,9 @@ from .targets cimport interface_index
 from .errors import StateError
 
 libbpf.pylbpf_on_missing = note_missing
+
+cdef extern from "Python.h":
+    object PyMethod_New(object function, object instance)
 
 cdef enum:
     BEFORE_LOAD = 1 << OPENING | 1 << OPEN | 1 << PREPARED
@@ -55,12 +58,53 @@ cdef class LineInfo:
 
 
 @cython.final
-cdef class Program(Networking):
+cdef class Method:
+    """A method of Program that is a function of another room, which is imported when it is first asked for."""
+
+    cdef str room, name
+    cdef object function
+
+    def __cinit__(self, str room, str name):
+        self.room = room
+        self.name = name
+
+    def __get__(self, program, owner):
+        if self.function is None:
+            from importlib import import_module
+            self.function = getattr(import_module(f"pylbpf.{self.room}"), self.name)
+        return self.function if program is None else PyMethod_New(self.function, program)
+
+
+@cython.final
+cdef class Program(Attachable):
     """One program of an object. It keeps the object alive, and two of the same program are equal.
 
     Setters work before load (also in the callbacks of a handler), and raise StateError afterwards. A program that a
     handler's ``setup`` gets is good for as long as the open succeeds: if it fails, everything on it raises ValueError.
     """
+
+    attach_kprobe = Method("attach_probe", "attach_kprobe")
+    attach_kprobe_multi = Method("attach_probe", "attach_kprobe_multi")
+    attach_ksyscall = Method("attach_probe", "attach_ksyscall")
+    attach_uprobe = Method("attach_probe", "attach_uprobe")
+    attach_uprobe_multi = Method("attach_probe", "attach_uprobe_multi")
+    attach_usdt = Method("attach_probe", "attach_usdt")
+    attach_raw_tracepoint = Method("attach_trace", "attach_raw_tracepoint")
+    attach_tracepoint = Method("attach_trace", "attach_tracepoint")
+    attach_perf_event = Method("attach_trace", "attach_perf_event")
+    attach_trace = Method("attach_trace", "attach_trace")
+    attach_tracing_multi = Method("attach_trace", "attach_tracing_multi")
+    attach_freplace = Method("attach_trace", "attach_freplace")
+    attach_lsm = Method("attach_trace", "attach_lsm")
+    attach_iter = Method("attach_trace", "attach_iter")
+    iter = Method("attach_trace", "iter")
+    attach_xdp = Method("attach_net", "attach_xdp")
+    attach_tcx = Method("attach_net", "attach_tcx")
+    attach_netkit = Method("attach_net", "attach_netkit")
+    attach_cgroup = Method("attach_net", "attach_cgroup")
+    attach_netns = Method("attach_net", "attach_netns")
+    attach_sockmap = Method("attach_net", "attach_sockmap")
+    attach_netfilter = Method("attach_net", "attach_netfilter")
 
     @staticmethod
     def open_pinned(path, *, flags=0, path_fd=None):

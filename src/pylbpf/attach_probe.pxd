@@ -1,5 +1,0 @@
-from .attach cimport Attachable
-
-
-cdef class Probing(Attachable):
-    pass

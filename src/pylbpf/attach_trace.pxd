@@ -1,5 +1,0 @@
-from .attach_probe cimport Probing
-
-
-cdef class Tracing(Probing):
-    pass
