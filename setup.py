@@ -31,9 +31,9 @@ LICENCES_INSIDE = "(LGPL-3.0-or-later OR GPL-2.0-or-later) AND Zlib"
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 # What runs for each element, record, instruction or type. A package with all inside is small: the rest is compiled for size.
 HOT = set("""
-    arrays block btf btfdump call codec consumer corebtf delivery detaching dispatch elements elf errors handle insns kernelmap
-    lease map mapbatch mapmany mapping maps memory object perfbuf perfring program record recordbatch ring ringbuf sections
-    trampolines userring workers
+    arrays block btf call codec consumer corebtf delivery dispatch draining element elements elf errors feed handle insns lease
+    map mapbatch mapmany mapping maps memory perfbuf perfring program reader record recordbatch ring ringbuf sections trampolines
+    typed userring walk workers
 """.split())
 DIRECTIVES = {
     "language_level": 3,
@@ -153,7 +153,7 @@ class BuildExt(build_ext):
             extension.extra_link_args += link_args
             if BUNDLED:
                 if extension.name.rpartition(".")[2] not in HOT:
-                    extension.extra_compile_args.append("-Os")
+                    extension.extra_compile_args += ["-Os", "-fno-inline"]
                 extension.include_dirs.insert(0, str(DEPS / "include"))
                 extension.depends.append(str(DEPS / "lib" / "libbpf-pylbpf.so"))
         package = Path("src" if self.inplace else self.build_lib, "pylbpf")

@@ -106,7 +106,7 @@ def root(suite: str, arch: str) -> Path:
                 call(program("mmdebstrap"), "--quiet", "--mode=root", "--variant=minbase", *options, suite, folder, source)
             else:  # nothing of it can run yet
                 call(program("mmdebstrap"), "--quiet", "--mode=root", "--variant=extract", "--skip=check/qemu", *options,
-                     "--include=linux-libc-dev,media-types,base-files", suite, folder, source)
+                     "--include=base-files,coreutils,dash,libstdc++6,linux-libc-dev,media-types,mount,netbase,procps", suite, folder, source)
                 for name in ("bin", "sbin", "lib"):
                     if not (folder / name).exists():
                         (folder / name).symlink_to(f"usr/{name}")

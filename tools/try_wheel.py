@@ -11,6 +11,7 @@ import argparse
 import itertools
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -44,14 +45,16 @@ mkdir -p "$CACHE" opt/cache
 mount --bind "$CACHE" opt/cache
 if [ -n "$emulator" ]; then
     mount --bind /usr/include/bpf usr/include/bpf
-    mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
-    printf '%s' ":aarch64:M::\\x7fELF\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xb7\\x00:\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x00\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xfe\\xff\\xff\\xff:$emulator:F" \
-        >/proc/sys/fs/binfmt_misc/register
 else
     mount --bind /usr/include usr/include
 fi
 if [ -n "$prefix" ]; then mkdir -p ".$prefix"; mount --bind "$prefix" ".$prefix"; fi
 mount -t proc proc proc
+if [ -n "$emulator" ]; then
+    mount -t binfmt_misc none proc/sys/fs/binfmt_misc
+    printf '%s' ":aarch64:M::\\x7fELF\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xb7\\x00:\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x00\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xfe\\xff\\xff\\xff:$emulator:F" \
+        >proc/sys/fs/binfmt_misc/register
+fi
 mount --rbind /sys sys
 mount --rbind /dev dev
 mount -t tmpfs -o mode=1777 tmp tmp
@@ -87,9 +90,9 @@ def wheelhouse(folder: Path, version: str, arch: str, glibc: int, dist: Path) ->
 
 def glibc(folder: Path) -> int:
     """The minor version of a root file system's glibc."""
-    status = (folder / "var/lib/dpkg/status").read_text()
-    package = next(part for part in status.split("\n\n") if part.startswith("Package: libc6\n"))
-    return int(package.partition("\nVersion: 2.")[2].partition("-")[0].partition(".")[0])
+    library = next(path for pattern in ("usr/lib", "lib") for path in folder.glob(f"{pattern}/*/libc.so.6"))
+    found = re.search(rb"GNU C Library .* release version 2\.(\d+)", library.read_bytes())
+    return int(found[1]) if found else 17
 
 
 def attempt(name: str, arch: str, dist: Path, arguments: list[str]) -> int:
