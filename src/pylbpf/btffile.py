@@ -19,7 +19,7 @@ COMPRESSED, NOBITS = 0x800, 8
 
 def read_btf(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> tuple[bytes, bytes | None]:
     """Return the raw BTF in a file, all of it or the section .BTF of an ELF file, and its .BTF.base, if it has one."""
-    found = {}
+    found: dict[bytes, bytes] = {}
     path = os.fspath(path)      # a number would be taken for a descriptor, and closed
     with open(path, "rb", opener=_open_now) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -5,6 +5,7 @@ from .progcode import Function, Line
 
 @final
 class ProgramInfo:
+    def _array(self, which: str) -> bytes: ...
     @property
     def id(self) -> int: ...
     @property

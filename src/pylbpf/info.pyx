@@ -4,7 +4,7 @@ import os as _os
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport ENOENT, errno
+from libc.errno cimport EAGAIN, ENOENT, errno
 from libc.string cimport memcpy, memset
 from posix.unistd cimport close as close_fd
 
@@ -466,7 +466,7 @@ cdef object info_by_id(str kind, unsigned int id):
     else:
         fd = bpf.bpf_btf_get_fd_by_id(id)
     if fd < 0:
-        if errno == ENOENT:
+        if errno == ENOENT or errno == EAGAIN:      # EAGAIN: only being made
             return None
         fail(errno, f"open {kind}", f"id {id}")
     try:

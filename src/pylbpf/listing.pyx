@@ -1,5 +1,5 @@
 """All things of one kind that the kernel has, looked at in one go without the GIL."""
-from libc.errno cimport ENOENT, ENOMEM, errno
+from libc.errno cimport EAGAIN, ENOENT, ENOMEM, errno
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset, strlen
 from posix.unistd cimport close as close_fd
@@ -104,7 +104,7 @@ cdef int list_all(Kind kind, Listing *found) noexcept nogil:
     while following(kind, &id) == 0:
         fd = open_one(kind, id)
         if fd < 0:
-            if errno == ENOENT:     # it went away meanwhile
+            if errno == ENOENT or errno == EAGAIN:      # it went away meanwhile, or is only being made
                 continue
             return -errno
         if found.count == found.room:

@@ -80,7 +80,7 @@ def xlated_text(info: ProgramInfo) -> str:
     before: dict[int, list[str]] = {}
     for line in source_lines(info):
         before.setdefault(line.insn_off, []).append(heading(line))
-    written = []
+    written: list[str] = []
     for index, text in instructions(code):
         if index in starts:
             written += ["", f"{starts[index]}:"] if written else [f"{starts[index]}:"]

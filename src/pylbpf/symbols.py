@@ -132,7 +132,7 @@ _files: dict[tuple[int, int, int, int], File] = {}
 def file_of(path: str, identity: tuple[int, int, int, int]) -> File:
     """By what it is and not by its name, which differs from process to process."""
     if identity not in _files:
-        if len(_files) >= 256:
+        if len(_files) >= 1024:
             _files.pop(next(iter(_files)))
         _files[identity] = File(path)
     return _files[identity]
