@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import struct
 import time
+from pathlib import Path
 
 import click
 import numpy
