@@ -94,7 +94,8 @@ def nothing_stays():
 
 
 @bpf
-@pytest.mark.parametrize("name", sorted(path.name[: -len(".bpf.c")] for path in objects.SOURCES.glob("*.bpf.c")))
+@pytest.mark.parametrize("name", sorted(  # but struct_ops, whose maps cannot be shared
+    {path.name[: -len(".bpf.c")] for path in objects.SOURCES.glob("*.bpf.c")} - {"struct_ops"}))
 def test_objects_of_all_sorts(bpf_object, bpffs, name):
     """Each with two more programs, for many have only one."""
     text = (objects.SOURCES / f"{name}.bpf.c").read_text().replace('#include "', f'#include "{objects.SOURCES}/')
