@@ -483,3 +483,17 @@ def test_type_set_by_hand_attaches_as_that_type(bpf_object, veth):
         with obj.programs["on_sample"].attach_xdp(veth.name):
             veth.send(2)
             assert u64(obj.maps["hits"]) == 2
+
+
+def test_words_that_fail_leave_nothing_attached_and_nothing_locked(bpf_object):
+    class Name(str):
+        def __format__(self, spec):
+            raise RuntimeError("no words")
+
+    with pylbpf.open(bpf_object("task_rename")) as obj:
+        obj.load()
+        program = next(iter(obj.programs.values()))
+        with pytest.raises(RuntimeError, match="no words"):
+            program.attach_raw_tracepoint(Name("task_rename"))
+        assert not [link for link in pylbpf.query.links() if link.prog_id == program.info().id]
+        program.attach().close()

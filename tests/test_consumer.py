@@ -348,3 +348,38 @@ def test_a_forked_child_that_ends_leaves_the_thread_alone(obj, ring):
         assert time.process_time() - before < 0.2 and consumer.running
         emit(obj, 3)
         assert len(consumer.get(timeout=5)) == 3
+
+
+def test_target_may_close_the_ring_at_once(obj, monkeypatch):
+    class Slow(threading.Thread):
+        def start(self):
+            super().start()
+            time.sleep(0.05)        # the target runs before start() is over
+
+    monkeypatch.setattr(threading, "Thread", Slow)
+    ring = obj.ring_buffer("events", type=NUMBER)
+    produce(obj, 500)
+    closed = threading.Event()
+
+    def target(array):
+        ring.close()
+        closed.set()
+
+    consumer = ring.start(target)
+    assert closed.wait(10) and ring.closed
+    consumer.stop()
+
+
+def test_collector_ends_the_thread_before_its_memory(obj):
+    class Target:
+        def __call__(self, array):
+            pass
+
+    for _ in range(10):
+        ring, target = obj.ring_buffer("events", type=NUMBER), Target()
+        target.consumer = ring.start()
+        target.ring = ring
+        emit(obj, 200)
+        with warning_of_consumer():
+            del ring, target
+            gc.collect()

@@ -281,3 +281,58 @@ def test_map_that_counts_no_drops(obj):
         pylbpf.RingBuffer(obj.maps["events"], drops=obj.maps["scratch"])
     with pytest.raises(TypeError, match="drops must be a map"):
         pylbpf.RingBuffer(obj.maps["events"], drops=3)
+
+
+def test_fork_inside_a_callback_of_batches(obj):
+    children = []
+
+    def callback(batch):
+        children.append(os.fork())
+        if children[-1]:
+            os.waitpid(children[-1], 0)
+
+    with obj.ring_buffer("events", callback, batches=True) as ring:
+        emit(obj, 5)
+        try:
+            ring.consume()
+        except BaseException:
+            if children[-1] == 0:
+                os._exit(0)
+            raise
+        assert children[-1], "the child went on"
+
+
+def test_handler_of_a_signal_that_forks(obj):
+    """What waits then is the parent's."""
+    children, got = [], []
+
+    def handler(*_):
+        children.append(os.fork())
+
+    with obj.ring_buffer("events", got.append) as ring:
+        before = signal.signal(signal.SIGALRM, handler)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            try:
+                ring.poll(0.3)
+            except pylbpf.StateError:
+                if children == [0]:
+                    os._exit(7)
+                raise
+            if children == [0]:
+                os._exit(8)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 7
+
+
+def test_a_tag_is_there_once(obj):
+    class Other(int):
+        __hash__ = int.__hash__
+
+        def __eq__(self, other):
+            return self is other
+
+    with pytest.raises(ValueError, match="the tag 1 is there twice"):
+        obj.ring_buffer("events", dispatch={Other(1): OPEN, Other(1): EXIT}, tag="type")

@@ -5,8 +5,10 @@ import collections.abc
 import ctypes
 import enum
 import errno
+import sys
 import threading
 
+import numpy
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -704,3 +706,48 @@ def test_fields_of_a_struct_can_be_changed_and_written_back():
         assert map[1]["x"] == 77
         map[1] = {"x": 0, "y": [0, 0]}
         assert list(map[1]["y"]) == [0, 0] and list(kept) == [2, 5]
+
+
+def test_memory_of_a_struct_is_nobody_else_s():
+    class Own(numpy.void):
+        pass
+
+    fields = [("x", "u4"), ("y", "u4")]
+    with pylbpf.Map.create(pylbpf.MapType.HASH, key="u4", value=fields, max_entries=4) as map:
+        map[1], map[2] = (1, 1), (2, 2)
+        array = map[1].base
+        assert map[2]["x"] == 2 and array["x"] == 1
+    with pylbpf.Map.create(pylbpf.MapType.HASH, key="u4", value=numpy.dtype((Own, fields)), max_entries=4) as map:
+        map[1], map[2] = (1, 1), (2, 2)
+        value = map[1]
+        value.note = "mine"
+        del value
+        assert not hasattr(map[2], "note")
+
+
+def test_one_iterator_is_for_one_thread():
+    with pylbpf.Map.create(pylbpf.MapType.HASH, key=[("x", "u4"), ("y", "u4")], value="u8", max_entries=5000) as map:
+        map.update_many(numpy.array([(at, 7) for at in range(5000)], [("x", "u4"), ("y", "u4")]), numpy.arange(5000, dtype="u8"))
+        items = iter(map.items())
+        seen, interval = [], sys.getswitchinterval()
+
+        def walk():
+            for _ in range(5000):
+                try:
+                    key, value = next(items)
+                except StopIteration:
+                    return
+                except ValueError:
+                    continue
+                seen.append((int(key["x"]), value))
+
+        sys.setswitchinterval(1e-6)
+        try:
+            threads = [threading.Thread(target=walk) for _ in range(3)]
+            for each in threads:
+                each.start()
+            for each in threads:
+                each.join()
+        finally:
+            sys.setswitchinterval(interval)
+        assert all(key == value for key, value in seen) and len({key for key, _ in seen}) == len(seen)

@@ -179,3 +179,20 @@ def test_memory_of_wider_items_has_room_for_all_its_bytes(obj):
         batch = ring.read_batch(into=array.array("Q", bytes(8 * 60)), timeout=0)
         assert batch["number"].tolist() == list(range(60))
         assert ring.read_batch(timeout=0)["number"].tolist() == list(range(60, 100))
+
+
+def test_offsets_are_for_reading(obj):
+    with obj.ring_buffer("events") as ring:
+        emit(obj, 3)
+        batch = ring.read_batch(timeout=0)
+        assert batch.offsets.readonly and memoryview(batch.offsets.obj).readonly
+        with pytest.raises(TypeError):
+            batch.offsets[1] = 1 << 30
+        assert repr(type(batch).__new__(type(batch))) == "<RecordBatch: 0 records, 0 bytes>"
+
+
+def test_memory_under_an_array_ends_with_it(obj):
+    with obj.ring_buffer("events", type=NUMBER) as ring:
+        emit(obj, 5)
+        array = ring.read_batch(timeout=0)
+        assert memoryview(array.base).nbytes == array.nbytes

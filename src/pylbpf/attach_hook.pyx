@@ -70,13 +70,14 @@ cdef class Hooking(AtWork):
         opts.expected_revision = anchor.expected_revision
         if replace_fd is not None:
             opts.replace_fd = descriptor_of(replace_fd, "replace_fd")
+        cdef str title = f"attach to {target} ({attach_type!r})"
         cdef bint locked = self.begin("attach")
         program = self.number()
         enter(&call, NULL)
         with nogil:
             code = bpf.bpf_prog_attach_opts(program, where.fd, <uapi.bpf_attach_type>type, &opts)
         self.unlock(locked)
-        finish(&call, code, f"attach to {target} ({attach_type!r})", self)
+        finish(&call, code, title, self)
 
     def prog_detach(self, target, attach_type, *, relative_fd=None, relative_id=0, expected_revision=0):
         """Undo prog_attach(); BpfError (ENOENT) if this program is not there. A link is not detached by this.
@@ -96,6 +97,7 @@ cdef class Hooking(AtWork):
         opts.relative_fd = anchor.relative_fd
         opts.relative_id = anchor.relative_id
         opts.expected_revision = anchor.expected_revision
+        cdef str title = f"detach from {target} ({attach_type!r})"
         cdef bint locked = self.begin("detach")
         program = self.number()
         enter(&call, NULL)
@@ -105,7 +107,7 @@ cdef class Hooking(AtWork):
             else:
                 code = bpf.bpf_prog_detach2(program, where.fd, <uapi.bpf_attach_type>type)
         self.unlock(locked)
-        finish(&call, code, f"detach from {target} ({attach_type!r})", self)
+        finish(&call, code, title, self)
 
     def link_create(self, target, attach_type, *, flags=0, cookie=0, relative_fd=None, relative_id=0, expected_revision=0):
         """Attach as an ``attach_type`` (an AttachType) says, and return the Link: what the attach methods do, by hand.
@@ -135,14 +137,15 @@ cdef class Hooking(AtWork):
             opts.tcx.relative_fd = anchor.relative_fd
             opts.tcx.relative_id = anchor.relative_id
             opts.tcx.expected_revision = anchor.expected_revision
+        cdef str title = f"{target or ''} {attach_type!r}".strip()
         cdef bint locked = self.begin("attach")
         program = self.number()
         enter(&call, NULL)
         with nogil:
             fd = bpf.bpf_link_create(program, max(where.fd, 0), <uapi.bpf_attach_type>type, &opts)
         self.unlock(locked)
-        finish(&call, fd, f"attach to {target} ({attach_type!r})", self)
-        return link_of_descriptor(fd, self.handle, self, f"{target or ''} {attach_type!r}".strip())
+        finish(&call, fd, f"attach to {title}", self)
+        return link_of_descriptor(fd, self.handle, self, title)
 
     def attach_socket(self, sock):
         """Make it the filter of a socket, or for the type SK_REUSEPORT what chooses among the sockets of its group.
@@ -177,9 +180,11 @@ cdef class Hooking(AtWork):
         cdef int fd = descriptor_of(sock, "socket")
         cdef int option = (SO_DETACH_REUSEPORT_BPF if self.kind() == SK_REUSEPORT
                            else SO_DETACH_FILTER)
+        cdef bint locked = self.begin("detach socket")
         enter(&call, NULL)
         with nogil:
             code = setsockopt(fd, SOL_SOCKET, option, &nothing, sizeof(nothing))
             if code < 0:
                 code = -errno
+        self.unlock(locked)
         finish(&call, code, "detach from socket", self)

@@ -74,6 +74,7 @@ cdef object in_order(Program self, str kind, int target, object where, tuple typ
     cdef bint known = libbpf.libbpf_major_version() > 1 or <int>libbpf.libbpf_minor_version() >= minor
     if placed:
         need(1, minor, f"a place in the order of {kind}")
+    cdef str title = f"{kind} {where}"
     cdef bint locked = self.begin_as(f"attach {kind}", types) if types else self.begin(f"attach {kind}")
     enter(&call, <PyObject *>self.handle)
     with nogil:
@@ -82,7 +83,7 @@ cdef object in_order(Program self, str kind, int target, object where, tuple typ
                 else libbpf.bpf_program__attach_cgroup(self.ptr, target))
         if link == NULL:
             code = -errno
-    return self.end(&call, link, code, locked, f"{kind} {where}")
+    return self.end(&call, link, code, locked, title)
 
 
 def attach_xdp(Program self not None, interface, *, flags=0):
@@ -98,6 +99,7 @@ def attach_xdp(Program self not None, interface, *, flags=0):
     cdef int code = 0
     cdef int program
     cdef unsigned int mode = number_of(flags, "flags")
+    cdef str title = f"xdp {interface}"
     cdef bint locked = self.begin("attach xdp")
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
@@ -115,8 +117,8 @@ def attach_xdp(Program self not None, interface, *, flags=0):
         if locked:
             self.handle.release()
         finish(&call, 0, None, None)
-        return link_of_descriptor(code, self.handle, self, f"xdp {interface}")
-    return self.end(&call, link, code, locked, f"xdp {interface}")
+        return link_of_descriptor(code, self.handle, self, title)
+    return self.end(&call, link, code, locked, title)
 
 
 def attach_tcx(Program self not None, interface, *, flags=0, relative_fd=None, relative_id=0, expected_revision=0):
@@ -164,13 +166,14 @@ def attach_netns(Program self not None, netns):
     cdef Call call
     cdef int code = 0
     cdef int fd = target.fd
+    cdef str title = f"netns {netns}"
     cdef bint locked = self.begin_as("attach netns", (SK_LOOKUP, FLOW_DISSECTOR))
     enter(&call, <PyObject *>self.handle)
     with nogil:
         link = libbpf.bpf_program__attach_netns(self.ptr, fd)
         if link == NULL:
             code = -errno
-    return self.end(&call, link, code, locked, f"netns {netns}")
+    return self.end(&call, link, code, locked, title)
 
 
 def attach_sockmap(Program self not None, map):
@@ -182,6 +185,7 @@ def attach_sockmap(Program self not None, map):
     cdef Call call
     cdef int code = 0
     cdef int fd = descriptor_of(map, "map")
+    cdef str title = f"sockmap {map}"
     cdef bint locked = self.begin_as("attach sockmap", (SK_SKB_STREAM_PARSER, SK_SKB_STREAM_VERDICT, SK_SKB_VERDICT,
                                                         SK_MSG_VERDICT))
     enter(&call, <PyObject *>self.handle)
@@ -190,7 +194,7 @@ def attach_sockmap(Program self not None, map):
         link = libbpf.bpf_program__attach_netns(self.ptr, fd)
         if link == NULL:
             code = -errno
-    return self.end(&call, link, code, locked, f"sockmap {map}")
+    return self.end(&call, link, code, locked, title)
 
 
 def attach_netfilter(Program self not None, pf, hooknum, *, priority=0, flags=0):
@@ -211,10 +215,11 @@ def attach_netfilter(Program self not None, pf, hooknum, *, priority=0, flags=0)
     opts.hooknum = number_of(hooknum, "hooknum")
     opts.flags = number_of(flags, "flags")
     opts.priority = priority
+    cdef str title = f"netfilter pf {pf}, hook {hooknum}"
     cdef bint locked = self.begin("attach netfilter")
     enter(&call, <PyObject *>self.handle)
     with nogil:
         link = libbpf.bpf_program__attach_netfilter(self.ptr, &opts)
         if link == NULL:
             code = -errno
-    return self.end(&call, link, code, locked, f"netfilter pf {pf}, hook {hooknum}")
+    return self.end(&call, link, code, locked, title)

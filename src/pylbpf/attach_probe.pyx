@@ -44,6 +44,7 @@ def attach_kprobe(Program self not None, function, *, size_t offset=0, bint retp
         c_function = raw
     if mode:
         need(1, 2, "attach_mode")
+    cdef str title = f"{'kretprobe' if retprobe else 'kprobe'} {'' if function is None else function}+{offset}"
     cdef bint locked = self.begin("attach kprobe")
     # Up to 1.1 the struct ended before attach_mode; a longer one of zeros is accepted.
     memset(&opts, 0, sizeof(opts))
@@ -57,9 +58,7 @@ def attach_kprobe(Program self not None, function, *, size_t offset=0, bint retp
         link = libbpf.bpf_program__attach_kprobe_opts(self.ptr, c_function, &opts)
         if link == NULL:
             code = -errno
-    return self.end(&call, link, code, locked,
-                    f"{'kretprobe' if retprobe else 'kprobe'} {'' if function is None else function}+{offset}",
-                    HIDDEN_EVENT)
+    return self.end(&call, link, code, locked, title, HIDDEN_EVENT)
 
 
 def attach_kprobe_multi(Program self not None, pattern=None, *, syms=None, addrs=None, cookies=None, bint retprobe=False,
@@ -81,6 +80,7 @@ def attach_kprobe_multi(Program self not None, pattern=None, *, syms=None, addrs
         need(1, 5, "session")
     if unique_match:
         need(1, 6, "unique_match")
+    cdef str title = f"kprobe.multi {many.words}"
     cdef bint locked = self.begin("attach kprobe.multi")
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
@@ -96,7 +96,7 @@ def attach_kprobe_multi(Program self not None, pattern=None, *, syms=None, addrs
         link = libbpf.bpf_program__attach_kprobe_multi_opts(self.ptr, c_pattern, &opts)
         if link == NULL:
             code = -errno
-    return self.end(&call, link, code, locked, f"kprobe.multi {many.words}")
+    return self.end(&call, link, code, locked, title)
 
 
 def attach_ksyscall(Program self not None, syscall, *, bint retprobe=False, unsigned long long cookie=0):
@@ -110,6 +110,7 @@ def attach_ksyscall(Program self not None, syscall, *, bint retprobe=False, unsi
     cdef libbpf.bpf_link *link
     cdef Call call
     cdef int code = 0
+    cdef str title = f"{'kretsyscall' if retprobe else 'ksyscall'} {syscall}"
     cdef bint locked = self.begin("attach ksyscall")
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
@@ -120,7 +121,7 @@ def attach_ksyscall(Program self not None, syscall, *, bint retprobe=False, unsi
         link = libbpf.bpf_program__attach_ksyscall(self.ptr, name, &opts)
         if link == NULL:
             code = -errno
-    return self.end(&call, link, code, locked, f"{'kretsyscall' if retprobe else 'ksyscall'} {syscall}", HIDDEN_EVENT)
+    return self.end(&call, link, code, locked, title, HIDDEN_EVENT)
 
 
 def attach_uprobe(Program self not None, path, *, int pid=-1, size_t offset=0, function=None, bint retprobe=False,
@@ -141,6 +142,7 @@ def attach_uprobe(Program self not None, path, *, int pid=-1, size_t offset=0, f
     cdef int code = 0
     if mode:
         need(1, 2, "attach_mode")
+    cdef str title = f"{'uretprobe' if retprobe else 'uprobe'} {words(path)}:{function or ''}+{offset:#x}"
     cdef bint locked = self.begin("attach uprobe")
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
@@ -155,9 +157,7 @@ def attach_uprobe(Program self not None, path, *, int pid=-1, size_t offset=0, f
         link = libbpf.bpf_program__attach_uprobe_opts(self.ptr, pid, c_path, offset, &opts)
         if link == NULL:
             code = -errno
-    return self.end(&call, link, code, locked,
-                    f"{'uretprobe' if retprobe else 'uprobe'} {words(path)}:{function or ''}+{offset:#x}",
-                    HIDDEN_EVENT)
+    return self.end(&call, link, code, locked, title, HIDDEN_EVENT)
 
 
 def attach_uprobe_multi(Program self not None, path, pattern=None, *, int pid=-1, syms=None, offsets=None, ref_ctr_offsets=None,
@@ -179,6 +179,7 @@ def attach_uprobe_multi(Program self not None, path, pattern=None, *, int pid=-1
     cdef int code = 0
     if session:
         need(1, 6, "session")
+    cdef str title = f"uprobe.multi {words(path)}:{many.words}"
     cdef bint locked = self.begin("attach uprobe.multi")
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
@@ -194,7 +195,7 @@ def attach_uprobe_multi(Program self not None, path, pattern=None, *, int pid=-1
         link = libbpf.bpf_program__attach_uprobe_multi(self.ptr, pid, c_path, c_pattern, &opts)
         if link == NULL:
             code = -errno
-    return self.end(&call, link, code, locked, f"uprobe.multi {words(path)}:{many.words}")
+    return self.end(&call, link, code, locked, title)
 
 
 def attach_usdt(Program self not None, path, provider, name, *, int pid=-1, unsigned long long cookie=0):
@@ -213,6 +214,7 @@ def attach_usdt(Program self not None, path, provider, name, *, int pid=-1, unsi
     cdef libbpf.bpf_link *link
     cdef Call call
     cdef int code = 0
+    cdef str title = f"usdt {words(path)}:{provider}:{name}"
     cdef bint locked = self.begin("attach usdt")
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
@@ -222,4 +224,4 @@ def attach_usdt(Program self not None, path, provider, name, *, int pid=-1, unsi
         link = libbpf.bpf_program__attach_usdt(self.ptr, pid, c_path, c_provider, c_name, &opts)
         if link == NULL:
             code = -errno
-    return self.end(&call, link, code, locked, f"usdt {words(path)}:{provider}:{name}")
+    return self.end(&call, link, code, locked, title)

@@ -28,6 +28,7 @@ def attach_raw_tracepoint(Program self not None, name, *, unsigned long long coo
     cdef libbpf.bpf_link *link
     cdef Call call
     cdef int code = 0
+    cdef str title = f"raw_tracepoint {name}"
     cdef bint locked = self.begin("attach raw_tracepoint")
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
@@ -40,7 +41,7 @@ def attach_raw_tracepoint(Program self not None, name, *, unsigned long long coo
             link = libbpf.bpf_program__attach_raw_tracepoint(self.ptr, tracepoint)
         if link == NULL:
             code = -errno
-    return self.end(&call, link, code, locked, f"raw_tracepoint {name}")
+    return self.end(&call, link, code, locked, title)
 
 
 def attach_tracepoint(Program self not None, category, name, *, unsigned long long cookie=0):
@@ -57,13 +58,14 @@ def attach_tracepoint(Program self not None, category, name, *, unsigned long lo
     cdef Call call
     cdef int code = 0
     cdef int event
+    cdef str title = f"tracepoint {category}/{name}"
     cdef bint locked = self.begin("attach tracepoint")
     enter(&call, <PyObject *>self.handle)
     with nogil:
         link = attach_by_event(self.ptr, c_category, c_name, cookie, &event)
         if link == NULL:
             code = -errno
-    return self.end(&call, link, code, locked, f"tracepoint {category}/{name}", event)
+    return self.end(&call, link, code, locked, title, event)
 
 
 def attach_perf_event(Program self not None, fd, *, unsigned long long cookie=0, bint force_ioctl=False):
@@ -82,6 +84,7 @@ def attach_perf_event(Program self not None, fd, *, unsigned long long cookie=0,
         need(1, 2, "force_ioctl")
     # The link closes its descriptor, but only if attaching succeeds.
     own = duplicate_fd(number)
+    cdef str title = f"perf_event {number}"
     cdef bint locked
     try:
         locked = self.begin("attach perf_event")
@@ -98,7 +101,7 @@ def attach_perf_event(Program self not None, fd, *, unsigned long long cookie=0,
         if link == NULL:
             code = -errno
             close_fd(own)
-    return self.end(&call, link, code, locked, f"perf_event {number}", own)
+    return self.end(&call, link, code, locked, title, own)
 
 
 def attach_trace(Program self not None, *, unsigned long long cookie=0):
@@ -134,6 +137,7 @@ def attach_tracing_multi(Program self not None, pattern=None, *, ids=None, cooki
     cdef libbpf.bpf_link *link
     cdef Call call
     cdef int code = 0
+    cdef str title = f"tracing multi {many.words}"
     cdef bint locked = self.begin("attach tracing multi")
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
@@ -145,7 +149,7 @@ def attach_tracing_multi(Program self not None, pattern=None, *, ids=None, cooki
         link = libbpf.bpf_program__attach_tracing_multi(self.ptr, c_pattern, &opts)
         if link == NULL:
             code = -errno
-    return self.end(&call, link, code, locked, f"tracing multi {many.words}")
+    return self.end(&call, link, code, locked, title)
 
 
 def attach_freplace(Program self not None, target, function):
@@ -160,13 +164,14 @@ def attach_freplace(Program self not None, target, function):
     cdef Call call
     cdef int code = 0
     cdef int fd = descriptor_of(target, "target")
+    cdef str title = f"freplace {function} of {target}"
     cdef bint locked = self.begin("attach freplace")
     enter(&call, <PyObject *>self.handle)
     with nogil:
         link = libbpf.bpf_program__attach_freplace(self.ptr, fd, name)
         if link == NULL:
             code = -errno
-    return self.end(&call, link, code, locked, f"freplace {function} of {target}")
+    return self.end(&call, link, code, locked, title)
 
 
 def attach_lsm(Program self not None):

@@ -46,15 +46,19 @@ cdef class AtWork(Linked):
         Minimum kernel 5.10. Source: bpf_prog_bind_map().
         """
         cdef int fd = descriptor_of(map, "map")
-        cdef int program = self.fileno()
+        cdef int program
         cdef Call call
         cdef int code
+        cdef str title = f"bind {map} to"
+        cdef bint locked = self.begin("bind a map to")
+        program = self.number()
         enter(&call, NULL)
         with nogil:
             code = bpf.bpf_prog_bind_map(program, fd, NULL)
             if code < 0:
                 code = -errno
-        finish(&call, code, f"bind {map} to", self)
+        self.unlock(locked)
+        finish(&call, code, title, self)
 
     def assoc_struct_ops(self, map):
         """Have the kernel functions that this program calls work on a struct_ops Map, which it did not learn from attaching.

@@ -14,3 +14,4 @@ cdef class Block:
     cdef size_t size            # of the memory
     cdef Py_ssize_t length      # of what it holds, as the buffer shows it
     cdef Pool pool
+    cdef bint readonly          # for those who get the buffer

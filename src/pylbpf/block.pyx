@@ -51,7 +51,7 @@ cdef class Block:
             self.pool.spare_size = self.size
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
-        PyBuffer_FillInfo(buffer, self, self.data, self.length, False, flags)
+        PyBuffer_FillInfo(buffer, self, self.data, self.length, self.readonly, flags)
 
     def __releasebuffer__(self, Py_buffer *buffer):
         pass

@@ -10,6 +10,7 @@ cdef class Codec:
     cdef Py_ssize_t size
     cdef object dtype               # numpy's, of STRUCT and ARRAY
     cdef object last                # the STRUCT that was handed out last,
+    cdef object last_memory         # ... the array it lies in,
     cdef bint reuses                # ... if it may be handed out again
     cdef object key_dtype           # dtype of STRUCT, of what has a hash
     cdef bint is_key                # shown keys must be hashable, and find their elements again

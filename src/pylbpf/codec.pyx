@@ -129,7 +129,8 @@ cdef class Codec:
 
     cdef object scalar(self, const char *data):
         """A struct; the one that was made last, if nobody has it any more: to make one takes as long as many a system call."""
-        if self.last is not None and Py_REFCNT(<PyObject *>self.last) == 1:
+        if (self.last is not None and Py_REFCNT(<PyObject *>self.last) == 1
+                and Py_REFCNT(<PyObject *>self.last_memory) == 2):      # ours, and the struct's
             memcpy(memory_of(self.last), data, self.size)
             return self.last
         # What lies in no array forgets what is assigned to its fields.
@@ -139,6 +140,7 @@ cdef class Codec:
         made = make_scalar(array_data(array), <PyObject *>self.dtype, <PyObject *>array)
         if self.reuses:
             self.last = made
+            self.last_memory = array
         return made
 
     cdef object key(self, const char *data):
@@ -291,7 +293,8 @@ cdef Codec make(Form form, Py_ssize_t size, str what, object dtype=None):
     if form == STRUCT:
         if make_scalar == NULL:
             find_make_scalar()
-        codec.reuses = memory_known and size and dtype.names is not None
+        import numpy
+        codec.reuses = memory_known and size and dtype.names is not None and dtype.type in (numpy.void, numpy.record)
     return codec
 
 

@@ -103,7 +103,7 @@ cdef class Consumer:
         self.draining.signal_stop()
         with self.lock:
             self.draining.end()
-        if self.feeder is not None and self.feeder is not _threading.current_thread():
+        if self.feeder is not None and self.feeder is not _threading.current_thread() and self.feeder.is_alive():
             self.feeder.join()
 
     def stop(self):
@@ -147,19 +147,21 @@ cdef Consumer start_consumer(RingBuffer ring, object target, size_t room, size_t
                 raise TypeError("a consumer needs records of one type, without a tail")
         prepare(draining, ring, room, blocks, policy)
         consumer.draining = draining
-        consumer.lock = _threading.Lock()
+        consumer.lock = _threading.RLock()      # a signal's handler may stop what is being started
         if target is not None:
             consumer.feeder = _threading.Thread(target=_feed, args=(draining, target), name="pylbpf-consumer", daemon=True)
-        draining.begin()
-        if consumer.feeder is not None:
-            consumer.feeder.start()
+        ring.consumer = _ref(consumer)          # from now on it can be stopped: the target may close the ring at once
+        with consumer.lock:
+            draining.begin()
+            if consumer.feeder is not None:
+                consumer.feeder.start()
     except BaseException:
+        ring.consumer = None
         draining.signal_stop()
         draining.end()
         if ring.holder == CONSUMER:
             ring.release()
         raise
-    ring.consumer = _ref(consumer)
     _running[:] = [each for each in _running if each() is not None]
     _running.append(_ref(consumer))
     return consumer

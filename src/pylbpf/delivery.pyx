@@ -111,11 +111,11 @@ cdef Py_ssize_t deliver_each(Source source, size_t limit, double until) except -
             ring_commit(ring, &walk)
             copied = True
             callback(made)
+            if count % SIGNALS == 0:
+                PyErr_CheckSignals()
             if fork_generation() != generation:
                 raise StateError(_errno.EPERM, "a callback of the parent process does not go on in a child", None,
                                  "ring buffer")
-            if count % SIGNALS == 0:
-                PyErr_CheckSignals()
         if fork_generation() == generation:
             ring_commit(ring, &walk)        # discarded ones at the end
     except BaseException as error:
@@ -184,6 +184,9 @@ cdef Py_ssize_t deliver_native(Ring ring, NativeCallback native, size_t limit, d
             slice //= 2
         begun = ended
         PyErr_CheckSignals()
+        if fork_generation() != generation:
+            raise StateError(_errno.EPERM, "a callback of the parent process does not go on in a child", None,
+                             "ring buffer")
     ring_commit(memory, &walk)
     if code < 0:
         try:

@@ -87,10 +87,11 @@ cdef TaggedType tagged_type(object types, object tag, bint tail):
     made.types = {}
     made.tag = tag
     place = None
-    made.choices = <Choice *>calloc(len(types) + 1, sizeof(Choice))
+    cdef list pairs = list(types.items())
+    made.choices = <Choice *>calloc(len(pairs) + 1, sizeof(Choice))
     if made.choices == NULL:
         raise MemoryError()
-    for number, given in types.items():
+    for number, given in pairs:
         type = record_type(given, tail)
         if number is None:
             if isinstance(type, StructType):
@@ -99,6 +100,8 @@ cdef TaggedType tagged_type(object types, object tag, bint tail):
             continue
         if isinstance(number, bool) or not isinstance(number, int):
             raise TypeError(f"a tag is a number or None, not {number!r}")
+        if int(number) in made.types:
+            raise ValueError(f"the tag {int(number)} is there twice")
         if isinstance(type, StructType):
             place = place_of(<StructType>type, tag, place)
         made.choices[made.count].tag = number

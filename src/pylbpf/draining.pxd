@@ -40,6 +40,7 @@ cdef class Draining:
     # The thread and what it fills: for the Consumer, and for the thread that calls a target.
     cdef Drain drain
     cdef RingBuffer ring
+    cdef tuple feeds            # no list: the collector empties those, and the thread looks at their memory
     cdef StructType type
     cdef Pool pool
     cdef pthread_t thread

@@ -307,6 +307,8 @@ cdef class Draining:
                 pthread_mutex_unlock(&drain.mutex)
             if data == NULL:
                 PyErr_CheckSignals()
+                if self.generation != fork_generation():
+                    return None         # the thread is the parent's
         if data == NULL:
             return None
         fresh.data = NULL               # it is the thread's now
@@ -325,11 +327,12 @@ cdef int prepare(Draining draining, RingBuffer ring, size_t room, size_t blocks,
     draining.generation = fork_generation()
     draining.type = (<Source>ring.sources[0]).type
     draining.ring = ring
+    draining.feeds = tuple(ring.feeds)
     draining.pool = Pool.__new__(Pool)
     drain.size = draining.type.size
     drain.room = room
     drain.overwrite = policy == "overwrite"
-    drain.ring_count = <int>len(ring.feeds)
+    drain.ring_count = <int>len(draining.feeds)
     drain.rings = <ring_memory **>calloc(drain.ring_count, sizeof(void *))
     drain.free = <char **>calloc(blocks + 1, sizeof(void *))
     drain.filled = <char **>calloc(blocks + 1, sizeof(void *))
@@ -342,7 +345,7 @@ cdef int prepare(Draining draining, RingBuffer ring, size_t room, size_t blocks,
     if drain.stop_fd < 0:
         fail(errno, "start", "consumer")
     for at in range(drain.ring_count):
-        drain.rings[at] = &(<Ring>ring.feeds[at]).memory
+        drain.rings[at] = &(<Ring>draining.feeds[at]).memory
     for number in range(blocks):
         block = draining.pool.take(room * drain.size)
         drain.free[drain.free_count] = block.data

@@ -177,6 +177,7 @@ cdef class KernelProgram(Hooking):
         opts.sz = sizeof(opts)
         opts.tp_name = c_name
         opts.cookie = long_of(cookie, "cookie")
+        cdef str title = f"raw_tracepoint {name or ''}".strip()
         cdef bint locked = self.begin("attach raw_tracepoint")
         enter(&call, NULL)
         with nogil:
@@ -185,8 +186,8 @@ cdef class KernelProgram(Hooking):
             else:
                 fd = bpf.bpf_raw_tracepoint_open(c_name, self.own)
         self.unlock(locked)
-        finish(&call, fd, f"attach raw_tracepoint {name or ''}", self)
-        return link_of_descriptor(fd, None, self, f"raw_tracepoint {name or ''}".strip())
+        finish(&call, fd, f"attach {title}", self)
+        return link_of_descriptor(fd, None, self, title)
 
 
 cdef KernelProgram own_program(int fd, object words):

@@ -302,7 +302,8 @@ cdef class Batch:
             fail(EOPNOTSUPP, "read without popping", self.map)
         room = min(room, most)
         self.reserve(room, keyed)
-        if self.mapped and not pop and not flags and self.read_mapped(PyByteArray_AS_STRING(self.values)):
+        if (self.mapped and not pop and not flags and room == <size_t>self.max_entries
+                and self.read_mapped(PyByteArray_AS_STRING(self.values))):
             return 0
         if self.indexed:
             scratch = bytearray(min(chunk, room) * self.key_size)

@@ -9,6 +9,7 @@ from libc.string cimport memset
 from .c cimport bpf, libbpf
 from .call cimport note_missing
 from .mapbatch cimport Batch, has_no_such, refuse
+from .paths cimport number64_of
 
 libbpf.pylbpf_on_missing = note_missing
 
@@ -131,14 +132,15 @@ cdef class Given:
         return refuse(code, f"{operation} element {self.done} of {self.total} in", self.batch.map)
 
 
-def update_many(Batch batch not None, keys, values, *, unsigned long long flags=0):
+def update_many(Batch batch not None, keys, values, *, flags=0):
     """Set the values of many keys, in order. After an exception its ``done`` says how many were set."""
+    cdef uint64_t bits = number64_of(flags, "flags")
     cdef Given elements = Given(batch, keys, values, False)
     cdef int code
     try:
         while elements.done < elements.total:
             with nogil:
-                code = elements.update(flags)
+                code = elements.update(bits)
             if code < 0:
                 elements.refuse(code, "update")
             PyErr_CheckSignals()
@@ -164,8 +166,9 @@ def delete_many(Batch batch not None, keys):
     return elements.deleted
 
 
-def lookup_many(Batch batch not None, keys, values, found, *, unsigned long long flags=0):
+def lookup_many(Batch batch not None, keys, values, found, *, flags=0):
     """Look up many keys: values go to a writable buffer, and to ``found`` one byte for each key, 1 or 0."""
+    cdef uint64_t bits = number64_of(flags, "flags")
     cdef Given elements = Given(batch, keys, values, True)
     cdef Py_buffer flag_buffer
     cdef int code
@@ -175,7 +178,7 @@ def lookup_many(Batch batch not None, keys, values, found, *, unsigned long long
             raise ValueError(f"{elements.total} keys, but room for {flag_buffer.len} flags")
         while elements.done < elements.total:
             with nogil:
-                code = elements.lookup(<char *>flag_buffer.buf, flags)
+                code = elements.lookup(<char *>flag_buffer.buf, bits)
             if code < 0:
                 elements.refuse(code, "look up")
             PyErr_CheckSignals()

@@ -289,6 +289,7 @@ cdef class PerfBuffer(Reader):
             self.callback(told_apart(batch, self.pool))
         finally:
             self.callback_seconds += now() - begun
+        self.check_child()
         return len(batch)
 
     cdef Py_ssize_t deliver(self, Py_ssize_t at, size_t limit, double until) except -1:
@@ -322,6 +323,7 @@ cdef class PerfBuffer(Reader):
                 self.check_child()
             if count % 64 == 0:
                 PyErr_CheckSignals()
+                self.check_child()
         perf_commit(&ring.memory, &walk)
         return count
 
@@ -356,8 +358,8 @@ cdef class PerfBuffer(Reader):
                             break
                 if fork_generation() == self.generation:    # else the memory is not there
                     perf_commit(&ring.memory, &walk)
-            self.check_child()
             PyErr_CheckSignals()
+            self.check_child()
         if lost and self.lost_callback is not None:
             self.lost_callback(ring.cpu, lost)
             self.check_child()

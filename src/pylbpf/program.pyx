@@ -368,7 +368,7 @@ cdef class Program(Attachable):
             self.handle.targets[self.name] = raw, fd
         if locked:
             self.handle.release()
-        finish(&call, code, f"set attach target {name} of", self)
+        finish(&call, code, f"set attach target {raw.decode('utf-8', 'surrogateescape') if raw is not None else ''} of", self)
 
     @property
     def insn_count(self):

@@ -155,7 +155,7 @@ cdef class Reader:
             self.check_outside("close")
             self.closing = True
             self.halt()
-            while self.holder:
+            while self.holder and self.generation == fork_generation():
                 write(self.wake_fd, &one, sizeof(one))
                 with nogil:
                     usleep(nap)
@@ -166,7 +166,11 @@ cdef class Reader:
         self.is_closed = True
         parked = self.parked
         self.parked = None
-        self.shut()
+        self.holder = PyThread_get_thread_ident()       # a lease that another thread gives back now has to wait
+        try:
+            self.shut()
+        finally:
+            self.release()
         self.close_wake()
         if parked is not None:
             parked()
@@ -221,6 +225,7 @@ cdef class Reader:
             if ready < 0 and ready != -EINTR:
                 fail(-ready, "wait for", self.what)
             PyErr_CheckSignals()
+            self.check_child()
             rest = ready > 0
         return True
 
@@ -241,6 +246,7 @@ cdef class Reader:
                 # Where the last call had to stop, the next one has its turn.
                 self.first = (first + at) % count
                 total += self.deliver(self.first, limit - total, until)
+                self.check_child()
                 if <size_t>total >= limit or (until and now() >= until):
                     self.first = (self.first + 1) % count
                     break

@@ -78,6 +78,7 @@ cdef object read_structs(list feeds, StructType type, size_t limit, size_t limit
         if into is not None:
             PyBuffer_Release(&buffer)
     if into is None:
+        block.length = count * size
         return array_over(block, out, count, size, type.dtype, True)
     return array if count == <size_t>len(array) else array[:count]
 
@@ -140,6 +141,7 @@ cdef RecordBatch read_any(list feeds, RecordType type, size_t limit, size_t limi
         (<Block>batch.memory).length = (<int *>ends.data)[count]
     ends.length = (count + 1) * sizeof(int)
     batch.start = out
+    ends.readonly = True        # the batch trusts them
     batch.offsets_block = ends
     batch.ends = <const int *>ends.data
     batch.count = count
@@ -154,6 +156,7 @@ cdef RecordBatch empty_batch(RecordType type, size_t bytes, size_t count, Pool p
     (<int *>ends.data)[0] = 0
     batch.memory = memory
     batch.start = memory.data
+    ends.readonly = True        # the batch trusts them
     batch.offsets_block = ends
     batch.ends = <const int *>ends.data
     batch.count = count
@@ -180,7 +183,7 @@ cdef class RecordBatch:
         return self.count
 
     def __repr__(self):
-        return f"<RecordBatch: {self.count} records, {self.ends[self.count]} bytes>"
+        return f"<RecordBatch: {self.count} records, {self.ends[self.count] if self.ends != NULL else 0} bytes>"
 
     cdef object at(self, Py_ssize_t index):
         cdef ring_record record

@@ -5,7 +5,7 @@ cimport cython
 from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 from libc.errno cimport errno
-from posix.unistd cimport close as close_fd
+from posix.unistd cimport close as close_fd, usleep
 
 from .deadline cimport deadline_of, limit_of
 from .delivery cimport Source, deliver as call_back
@@ -232,6 +232,9 @@ cdef class RingBuffer(Reader):
         if self.generation != fork_generation():
             lease.finish(False)
             return
+        while self.closing and self.holder and self.holder != PyThread_get_thread_ident():
+            with nogil:
+                usleep(50)      # close() ends the lease
         if self.holder:
             raise StateError(_errno.EBUSY, "another thread is giving them back", None, self.what)
         self.holder = PyThread_get_thread_ident()

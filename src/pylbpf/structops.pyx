@@ -70,12 +70,13 @@ def assoc_struct_ops(Attachable program not None, map):
         program.fileno()    # which is an error if it is not loaded
         map_fd = of.descriptor()
         fd = libbpf.bpf_program__fd(program.live())
+        title = f"associate {map} with"
         enter(&call, <PyObject *>program.handle)
         with nogil:
             if of.ptr != NULL:
                 code = libbpf.bpf_program__assoc_struct_ops(program.ptr, of.ptr, NULL)
             else:
                 code = bpf.bpf_prog_assoc_struct_ops(fd, map_fd, NULL)
-        finish(&call, code, f"associate {map} with", program)
+        finish(&call, code, title, program)
     finally:
         release_all(locked)

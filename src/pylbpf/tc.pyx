@@ -97,10 +97,11 @@ cdef class TcHook:
         fill(&opts, handle, priority)
         opts.prog_fd = descriptor_of(program, "program")
         opts.flags = libbpf.BPF_TC_F_REPLACE if replace else 0
+        title = f"attach {program} to"
         enter(&call, NULL)
         with nogil:
             code = libbpf.bpf_tc_attach(&self.hook, &opts)
-        finish(&call, code, f"attach {program} to", self)
+        finish(&call, code, title, self)
         return TcFilter(opts.handle, opts.priority, opts.prog_id)
 
     def detach(self, handle, priority):
@@ -112,10 +113,11 @@ cdef class TcHook:
         cdef Call call
         cdef int code
         fill(&opts, handle, priority)
+        title = f"detach handle {handle}, priority {priority} of"
         enter(&call, NULL)
         with nogil:
             code = libbpf.bpf_tc_detach(&self.hook, &opts)
-        finish(&call, code, f"detach handle {handle}, priority {priority} of", self)
+        finish(&call, code, title, self)
 
     def query(self, handle, priority):
         """The TcFilter of that handle and priority; FileNotFoundError if there is none. Source: bpf_tc_query()."""
@@ -123,10 +125,11 @@ cdef class TcHook:
         cdef Call call
         cdef int code
         fill(&opts, handle, priority)
+        title = f"query handle {handle}, priority {priority} of"
         enter(&call, NULL)
         with nogil:
             code = libbpf.bpf_tc_query(&self.hook, &opts)
-        finish(&call, code, f"query handle {handle}, priority {priority} of", self)
+        finish(&call, code, title, self)
         return TcFilter(opts.handle, opts.priority, opts.prog_id)
 
 

@@ -110,6 +110,7 @@ cdef class UserSample:
     cdef int finish(self, bint discard, str operation) except -1:
         """Let the program have it, unless somebody could still write into it."""
         cdef Py_buffer buffer
+        cdef bint fits
         self.check(operation)
         view = None if self.view is None else self.view()
         if view is not None:
@@ -120,8 +121,12 @@ cdef class UserSample:
             self.record.flags.writeable = False
             if not discard:
                 PyObject_GetBuffer(self.record, &buffer, PyBUF_SIMPLE)
-                memcpy(self.data, buffer.buf, self.size)
+                fits = buffer.len == self.size
+                if fits:
+                    memcpy(self.data, buffer.buf, self.size)
                 PyBuffer_Release(&buffer)
+                if not fits:
+                    raise BufferError(f"cannot {operation} the sample: its array was resized")
         self.commit(discard)
         return 0
 

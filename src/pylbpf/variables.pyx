@@ -1,6 +1,7 @@
 """The global variables of an object, by name."""
 cimport cython
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 
 from .btf cimport Btf
 from .c cimport libbpf, uapi
@@ -40,10 +41,15 @@ cdef class Globals:
     cdef Handle handle
     cdef dict table                 # name -> Variable, or a list of them
     cdef dict sections              # (section, name[, number]) -> Variable
-    cdef PyObject *recent[RECENT]   # Variables of `table` that were found last, at places that their names' addresses give
+    cdef PyObject *recent[RECENT]   # Variables that were found last, at places that their names' addresses give; references
 
     def __init__(self):
         raise TypeError("global variables come from Object.globals")
+
+    def __dealloc__(self):
+        cdef int place
+        for place in range(RECENT):
+            Py_XDECREF(self.recent[place])
 
     def __getattribute__(self, name):
         cdef PyObject *found = self.recent[place_of(name)]
@@ -62,7 +68,14 @@ cdef class Globals:
 
     cdef Variable attribute(self, object name):
         cdef Variable variable = self.find(name, AttributeError)
-        self.recent[place_of(variable.name)] = <PyObject *>variable
+        cdef int place
+        cdef PyObject *before
+        if type(name) is str:
+            place = place_of(variable.name)
+            before = self.recent[place]
+            Py_INCREF(variable)
+            self.recent[place] = <PyObject *>variable
+            Py_XDECREF(before)
         return variable
 
     def __getitem__(self, name):

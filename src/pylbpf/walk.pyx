@@ -40,13 +40,21 @@ cdef class Walk:
         cdef Element map = self.map
         cdef char *key = NULL
         cdef char *value = NULL
+        cdef bytearray keys, values     # what key and value point into
+        if self.busy:
+            raise ValueError(f"the iterator of {self.map} is in use already: another thread walks with it")
         if not self.find(&key, &value):
             raise StopIteration
-        if self.what == KEYS:
-            return shown(map.key_codec, key)
-        if self.what == VALUES:
-            return map.decode_value(value)
-        return shown(map.key_codec, key), map.decode_value(value)
+        keys, values = self.keys, self.values
+        self.busy = True                # to show them may run Python, and other threads
+        try:
+            if self.what == KEYS:
+                return shown(map.key_codec, key)
+            if self.what == VALUES:
+                return map.decode_value(value)
+            return shown(map.key_codec, key), map.decode_value(value)
+        finally:
+            self.busy = False
 
     cdef bint find(self, char **key, char **value) except -1:
         """The next element, good until the next call; False at the end."""
