@@ -160,6 +160,8 @@ class BuildExt(build_ext):
         library = package / "lib" / "libbpf-pylbpf.so"
         if library.exists() != BUNDLED:
             self.force = True       # what is there was built the other way
+        if self.editable_mode:
+            self.take_what_is_built()
         super().run()
         shutil.rmtree(library.parent, ignore_errors=True)
         if BUNDLED:
@@ -169,6 +171,15 @@ class BuildExt(build_ext):
             shutil.rmtree(package / "include", ignore_errors=True)
             if BUNDLED:
                 copy_headers(package)
+
+    def take_what_is_built(self):
+        """For pip, which would build all again in an empty folder, one module after the other; what is old is built anyway."""
+        for extension in self.extensions:
+            name = self.get_ext_filename(extension.name)
+            built, wanted = Path("src", name), Path(self.build_lib, name)
+            if built.exists() and not wanted.exists():
+                wanted.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(built, wanted)
 
     def build_extensions(self):
         """One file for each module, or all of them in one: see pylbpf/_together.py."""
