@@ -31,9 +31,10 @@ JOBS = {
 }
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="run vm", description=__doc__.partition("\n")[0],
-                                     epilog="What follows the job goes to it: run vm trixie test tests/test_link.py")
+def arguments(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="run vm", description=__doc__.partition("\n")[0], usage="%(prog)s SUITE [OPTION...] [JOB]",
+                                     epilog="Jobs: test (the default), demo, bench, shell, run COMMAND, build: nothing but the "
+                                     "set-up. What follows the job goes to it: run vm trixie test tests/test_link.py")
     parser.add_argument("suite", choices=SUITES, help="where Python and libbpf come from")
     parser.add_argument("--kernel", metavar="SUITE", help="where the kernel comes from, if not from there")
     parser.add_argument("--timeout", type=int, default=7200, metavar="SECONDS")
@@ -43,14 +44,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--memory", type=int, default=4096, metavar="MIB")
     parser.add_argument("--accel", choices=("kvm", "tcg"), default="", help="default: kvm where the processor has it")
     parser.add_argument("--console", action="store_true", help="show what the guest's kernel prints, too")
-    parser.add_argument("job", nargs="?", choices=(*JOBS, "build"), default="test",
-                        help="test (the default), demo, bench, shell, run COMMAND, build: nothing but the set-up")
-    parser.add_argument("rest", nargs=argparse.REMAINDER)
-    return parser.parse_args()
+    at = next((at for at, word in enumerate(words) if word in JOBS or word == "build"), len(words))
+    options = parser.parse_args(words[:at])
+    options.job, options.rest = (words[at:at + 1] or ["test"])[0], words[at + 1:]
+    return options
 
 
 def main() -> int:
-    options = arguments()
+    options = arguments(sys.argv[1:])
     rest = options.rest[1:] if options.rest[:1] == ["--"] else options.rest
     host.install_programs()
     boots, root = kernel(options.kernel or options.suite), image(options.suite)
