@@ -82,6 +82,12 @@ cdef Py_ssize_t deliver(Source source, size_t limit, double until, Pool pool) ex
     return deliver_each(source, limit, until)
 
 
+cdef int check_child(unsigned int generation) except -1:
+    if fork_generation() != generation:
+        raise StateError(_errno.EPERM, "a callback of the parent process does not go on in a child", None, "ring buffer")
+    return 0
+
+
 cdef bint first_waits(ring_memory *ring) noexcept nogil:
     cdef ring_walk walk
     cdef ring_record record
@@ -113,9 +119,7 @@ cdef Py_ssize_t deliver_each(Source source, size_t limit, double until) except -
             callback(made)
             if count % SIGNALS == 0:
                 PyErr_CheckSignals()
-            if fork_generation() != generation:
-                raise StateError(_errno.EPERM, "a callback of the parent process does not go on in a child", None,
-                                 "ring buffer")
+            check_child(generation)
         if fork_generation() == generation:
             ring_commit(ring, &walk)        # discarded ones at the end
     except BaseException as error:
@@ -172,9 +176,7 @@ cdef Py_ssize_t deliver_native(Ring ring, NativeCallback native, size_t limit, d
                 ring_commit(memory, &walk)
                 if code < 0:
                     break
-        if fork_generation() != generation:
-            raise StateError(_errno.EPERM, "a callback of the parent process does not go on in a child", None,
-                             "ring buffer")
+        check_child(generation)
         ended = now()
         if count >= limit or (until and ended >= until):
             break
@@ -184,9 +186,7 @@ cdef Py_ssize_t deliver_native(Ring ring, NativeCallback native, size_t limit, d
             slice //= 2
         begun = ended
         PyErr_CheckSignals()
-        if fork_generation() != generation:
-            raise StateError(_errno.EPERM, "a callback of the parent process does not go on in a child", None,
-                             "ring buffer")
+        check_child(generation)
     ring_commit(memory, &walk)
     if code < 0:
         try:
