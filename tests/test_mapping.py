@@ -433,7 +433,7 @@ def test_one_walk_by_two_threads(numbers):
         try:
             seen.extend(walk)
         except ValueError as error:
-            assert "two threads" in str(error)
+            assert "another thread walks with it" in str(error)
 
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:

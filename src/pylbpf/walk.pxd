@@ -19,6 +19,7 @@ cdef class Walk:
     cdef Py_ssize_t left
     cdef bint begun
 
+    cdef int in_use(self) except -1
     cdef bint fill(self) except -1
     cdef bint find(self, char **key, char **value) except -1
     cdef int step(self, int fd, const char *key) except -1

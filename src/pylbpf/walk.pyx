@@ -42,7 +42,7 @@ cdef class Walk:
         cdef char *value = NULL
         cdef bytearray keys, values     # what key and value point into
         if self.busy:
-            raise ValueError(f"the iterator of {self.map} is in use already: another thread walks with it")
+            self.in_use()
         if not self.find(&key, &value):
             raise StopIteration
         keys, values = self.keys, self.values
@@ -55,6 +55,9 @@ cdef class Walk:
             return shown(map.key_codec, key), map.decode_value(value)
         finally:
             self.busy = False
+
+    cdef int in_use(self) except -1:
+        raise ValueError(f"the iterator of {self.map} is in use already: another thread walks with it")
 
     cdef bint find(self, char **key, char **value) except -1:
         """The next element, good until the next call; False at the end."""
@@ -94,7 +97,7 @@ cdef class Walk:
     cdef bint fill(self) except -1:
         """Read the next chunk; False at the end. Where the kernel has no such, the walk goes on from key to key."""
         if self.busy:
-            raise ValueError(f"two threads walk through {self.map} with one iterator")
+            self.in_use()
         self.busy = True
         try:
             more = self.batch.read_some(self.chunk)
