@@ -1,5 +1,6 @@
 # cython: nonecheck=False
 """One element of a map, by its types."""
+cimport cython
 from libc.errno cimport E2BIG, EINVAL, ENOENT, EOPNOTSUPP
 from libc.stdlib cimport free, malloc
 from posix.unistd cimport close as close_fd
@@ -61,6 +62,7 @@ cdef class Element(Typed):
 
     # Keys that are numbers have a short way. What it cannot do, or what goes wrong, is operate()'s.
 
+    @cython.final
     cdef object look_up(self, object key):
         """The value of a key, or MISSING."""
         cdef unsigned long long number

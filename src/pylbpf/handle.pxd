@@ -134,5 +134,10 @@ cdef class Handle:
 
 cdef list enter_all(object handles, str operation)
 cdef int release_all(list entered) except -1
-cdef unsigned int fork_generation() noexcept nogil
 cdef str phase_name(int phase)
+cdef unsigned int forks
+
+
+cdef inline unsigned int fork_generation() noexcept nogil:
+    """Count of forks between the first process and this one: cheaper to compare than getpid()."""
+    return forks

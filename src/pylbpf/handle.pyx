@@ -22,20 +22,12 @@ from .errors import StateError
 cdef extern from "<pthread.h>" nogil:
     int pthread_atfork(void (*prepare)() noexcept, void (*parent)() noexcept, void (*child)() noexcept)
 
-cdef unsigned int _forks = 0
-
-
 cdef void on_fork() noexcept nogil:
-    global _forks
-    _forks += 1
+    global forks
+    forks += 1
 
 
 pthread_atfork(NULL, NULL, on_fork)
-
-
-cdef unsigned int fork_generation() noexcept nogil:
-    """Count of forks between the first process and this one: cheaper to compare than getpid()."""
-    return _forks
 
 
 PHASES = ("being opened", "open", "prepared", "loaded", "failed", "closed")
@@ -94,12 +86,12 @@ cdef class Handle:
 
     cdef bint usable(self) noexcept:
         """Whether it can be asked for anything: neither closed nor another process's."""
-        return self.phase != CLOSED and self.generation == _forks
+        return self.phase != CLOSED and self.generation == forks
 
     cdef int check_alive(self) except -1:
         if self.phase == CLOSED:
             raise ValueError(f"{self.name} is closed")
-        if self.generation != _forks:
+        if self.generation != forks:
             raise StateError(_errno.EPERM, "made by the parent process; a forked child must open its own", None, self.name)
         return 0
 

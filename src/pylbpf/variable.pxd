@@ -1,3 +1,5 @@
+cimport cython
+
 from .btf cimport Btf
 from .c cimport uapi
 from .datasec cimport Section
@@ -19,6 +21,7 @@ cdef union Number:
     double f64
 
 
+@cython.final
 cdef class Variable:
     cdef Section section
     cdef str name                   # interned

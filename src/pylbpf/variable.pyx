@@ -23,6 +23,7 @@ cdef str BYTE_ORDER = _sys.byteorder
 
 
 @cython.final
+@cython.final
 cdef class Variable:
     def __init__(self):
         raise TypeError("variables come from Object.globals")
