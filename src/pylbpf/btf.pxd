@@ -33,4 +33,5 @@ cdef class Btf:
 # Of types that were checked, see Btf.made().
 cdef const uapi.btf_type *bare_type(c_btf.btf *btf, unsigned int id) noexcept
 cdef dict enumerators(c_btf.btf *btf, const uapi.btf_type *type)
+cdef Btf own_btf(c_btf.btf *ptr, Btf base, str label, bint trusted)
 cdef Btf make_btf(Handle handle, c_btf.btf *ptr)

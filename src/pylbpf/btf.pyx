@@ -1,13 +1,8 @@
-"""BTF: the types of an object, of the kernel and its modules, of a file."""
-import os as _os
-
+"""BTF: types by number and name, and what they are."""
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING
-from libc.errno cimport EINVAL, errno
-from libc.string cimport memset, strcmp
-from posix.unistd cimport close
+from libc.errno cimport EINVAL
+from libc.string cimport strcmp
 
-from .c cimport bpf
 from .c cimport btf as c_btf
 from .c cimport libbpf, uapi
 from .call cimport Call, enter
@@ -15,15 +10,8 @@ from .errors cimport fail, finish
 from .handle cimport Handle
 from .paths cimport name_bytes, number_of
 
-from .errors import LibbpfError
-
 cdef extern from "btf_check.h" nogil:
     int pylbpf_check_types(const c_btf.btf *btf, unsigned int first, char *problem, size_t room)
-
-cdef enum:
-    HEADER = 24
-    NO_BTF = 4001                   # LIBBPF_ERRNO__FORMAT
-    NAME_ROOM = 64                  # of the kernel's modules
 
 cdef tuple TAGS = ("struct", "union", "enum", "typedef")
 
@@ -33,9 +21,6 @@ RANKS[uapi.BTF_KIND_TYPEDEF] = RANKS[uapi.BTF_KIND_INT] = RANKS[uapi.BTF_KIND_FL
 RANKS[uapi.BTF_KIND_STRUCT] = RANKS[uapi.BTF_KIND_UNION] = RANKS[uapi.BTF_KIND_ENUM] = RANKS[uapi.BTF_KIND_ENUM64] = 3
 RANKS[uapi.BTF_KIND_DATASEC] = 2
 RANKS[uapi.BTF_KIND_FWD] = 1
-
-# The kernel's, once it was asked for. Its megabytes are read once.
-cdef Btf kernel_btf = None
 
 
 @cython.final
@@ -109,39 +94,14 @@ cdef class Btf:
 
         That takes some 10 ms and 10 MB. BpfError if the kernel has none. Source: btf__load_vmlinux_btf().
         """
-        global kernel_btf
-        cdef c_btf.btf *ptr
-        cdef Call call
-        cdef int code
-        if kernel_btf is None:
-            enter(&call, NULL)
-            with nogil:
-                ptr = c_btf.btf__load_vmlinux_btf()
-                code = 0 if ptr != NULL else -errno
-            finish(&call, code, "read types of", "the kernel")
-            made = own_btf(ptr, None, "the kernel", True)
-            if kernel_btf is None:      # no other thread was faster
-                kernel_btf = made
-        return kernel_btf
+        from .btfload import kernel
+        return kernel()
 
     @classmethod
     def module(cls, name):
         """Return the types of a kernel module, on top of the kernel's. Source: btf__load_module_btf()."""
-        cdef bytes raw = name_bytes(name, "module name")
-        cdef const char *c_name = raw
-        cdef Btf base
-        cdef c_btf.btf *ptr
-        cdef Call call
-        cdef int code
-        if b"/" in raw or len(raw) >= NAME_ROOM:
-            raise ValueError(f"{name!r} is not the name of a module")
-        base = cls.kernel()
-        enter(&call, NULL)
-        with nogil:
-            ptr = c_btf.btf__load_module_btf(c_name, base.ptr)
-            code = 0 if ptr != NULL else -errno
-        finish(&call, code, "read types of", f"module {name}")
-        return own_btf(ptr, base, f"module {name}", False)
+        from .btfload import module
+        return module(name)
 
     @classmethod
     def from_id(cls, id):
@@ -150,37 +110,8 @@ cdef class Btf:
         Those of modules come with the kernel's as their base. FileNotFoundError if there are none of this number;
         needs CAP_SYS_ADMIN. Source: btf__load_from_kernel_by_id_split().
         """
-        cdef unsigned int number = number_of(id, "id")
-        cdef uapi.bpf_btf_info info
-        cdef unsigned int length = sizeof(info)
-        cdef char name[NAME_ROOM]
-        cdef Btf base = None
-        cdef c_btf.btf *base_ptr = NULL
-        cdef c_btf.btf *ptr
-        cdef Call call
-        cdef int fd, code
-        subject = f"BTF {number}"
-        with nogil:
-            fd = bpf.bpf_btf_get_fd_by_id(number)
-        if fd < 0:
-            fail(-fd, "read types of", subject)
-        memset(&info, 0, sizeof(info))
-        memset(name, 0, NAME_ROOM)
-        info.name = <unsigned long long><size_t>name
-        info.name_len = NAME_ROOM
-        code = bpf.bpf_obj_get_info_by_fd(fd, &info, &length)
-        close(fd)
-        if code < 0:
-            fail(-code, "read types of", subject)
-        if info.kernel_btf and strcmp(name, b"vmlinux"):
-            base = cls.kernel()
-            base_ptr = base.ptr
-        enter(&call, NULL)
-        with nogil:
-            ptr = c_btf.btf__load_from_kernel_by_id_split(number, base_ptr)
-            code = 0 if ptr != NULL else -errno
-        finish(&call, code, "read types of", subject)
-        return own_btf(ptr, base, subject, False)
+        from .btfload import from_id
+        return from_id(id)
 
     @classmethod
     def parse(cls, path, *, base=None):
@@ -190,14 +121,8 @@ cdef class Btf:
         small base along (.BTF.base), which is then taken: only for such files may ``base`` not be given, for its numbers
         of types are others. LibbpfError if there are none, ValueError for damaged ones. Source: btf__new().
         """
-        from .btffile import read_btf
-        label = _os.fsdecode(path)
-        data, own_base = read_btf(path)
-        if own_base is not None:
-            if base is not None:
-                raise ValueError(f"{label} has a base of its own, .BTF.base: its types do not continue another one")
-            base = parse_btf(own_base, None, f"{label} (.BTF.base)")
-        return parse_btf(data, base, label)
+        from .btfload import parse
+        return parse(path, base)
 
     @classmethod
     def from_bytes(cls, data, *, base=None):
@@ -205,7 +130,8 @@ cdef class Btf:
 
         ValueError for what is damaged, LibbpfError for what is no BTF. Source: btf__new(), btf__parse_raw_split().
         """
-        return parse_btf(bytes(memoryview(data)), base, "<memory>")
+        from .btfload import parse_bytes
+        return parse_bytes(bytes(memoryview(data)), base, "<memory>")
 
     def __repr__(self):
         if self.handle is not None and not self.handle.usable():
@@ -569,64 +495,6 @@ cdef Btf own_btf(c_btf.btf *ptr, Btf base, str label, bint trusted):
         check(ptr, 1 if base is None else c_btf.btf__type_cnt(base.ptr), label)
     btf.kept.count = c_btf.btf__type_cnt(ptr)
     return btf
-
-
-cdef object parse_btf(bytes data, object base, str label):
-    cdef Btf under
-    cdef c_btf.btf *ptr
-    cdef const void *start = PyBytes_AS_STRING(data)
-    cdef unsigned int size
-    cdef bytes path
-    cdef const char *c_path
-    cdef Call call
-    cdef int code
-    check_header(data, label)
-    size = <unsigned int>len(data)
-    if base is None:
-        enter(&call, NULL)
-        with nogil:
-            ptr = c_btf.btf__new(start, size)
-            code = 0 if ptr != NULL else -errno
-        finish(&call, code, "read types of", label)
-        return own_btf(ptr, None, label, False)
-    if not isinstance(base, Btf):
-        raise TypeError(f"base must be a Btf, not {type(base).__name__}")
-    under = base
-    if under.handle is not None:
-        raise ValueError("the base cannot be an object's: make a copy, Btf.from_bytes(obj.btf.tobytes())")
-    under.made()
-    # btf__new_split() is not exported before libbpf 1.4: a file in memory serves them all.
-    fd = _os.memfd_create("btf", _os.MFD_CLOEXEC)
-    try:
-        with open(fd, "wb", closefd=False) as file:
-            file.write(data)
-        path = f"/proc/self/fd/{fd}".encode()
-        c_path = path
-        enter(&call, NULL)
-        with nogil:
-            ptr = c_btf.btf__parse_raw_split(c_path, under.ptr)
-            code = 0 if ptr != NULL else -errno
-        finish(&call, code, "read types of", label)
-    finally:
-        _os.close(fd)
-    return own_btf(ptr, under, label, False)
-
-
-cdef int check_header(bytes data, str label) except -1:
-    """What libbpf takes for granted, or says less clearly."""
-    order = "little" if data[:2] == b"\x9f\xeb" else "big"
-    if len(data) < HEADER or (order == "big" and data[:2] != b"\xeb\x9f"):
-        raise LibbpfError(NO_BTF, "not BTF: it has no header", "read types of", label)
-    header, type_at, type_size, text_at, text_size = (
-        int.from_bytes(data[at:at + 4], order) for at in range(4, HEADER, 4))
-    if header < HEADER or header % 4:
-        raise ValueError(f"BTF of {label}: the header has {header} bytes, not a multiple of 4 from {HEADER} on")
-    if len(data) >= 1 << 32 or header + type_at + type_size > len(data) or header + text_at + text_size > len(data):
-        raise ValueError(f"BTF of {label}: it is cut off, {len(data)} bytes of "
-                         f"{header + max(type_at + type_size, text_at + text_size)}")
-    if type_at % 4 or type_at + type_size > text_at:
-        raise ValueError(f"BTF of {label}: {type_size} bytes of types from byte {type_at} on, strings from {text_at} on")
-    return 0
 
 
 def btf_of(Handle handle):
