@@ -568,3 +568,89 @@ def test_numbers_and_text_need_no_numpy(bpf_object):
            "    obj.globals.u8 += 1; obj.globals.text = obj.globals.text + b'!'; obj.globals.on = False; obj.globals.color\n" \
            "    sys.exit('numpy' in sys.modules or 'ctypes' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# ---------------------------------------------------------------- in arenas
+
+ARENA = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#define __arena __attribute__((address_space(1)))
+struct {
+	__uint(type, 33);
+	__uint(map_flags, (1 << 10)%s);
+	__uint(max_entries, 10);
+} arena SEC(".maps");
+struct pair { int a; long b; };
+int __arena counter = 7;
+struct pair __arena pairs[3] = {{1, 2}, {3, 4}};
+char __arena large[5000];
+__u64 plain = 9;
+SEC("syscall") int count(void *ctx)
+{
+	/* Which arena they are in, for the verifier. */
+	void __arena *where = (void __arena *)&arena;
+	asm volatile("" :: "r"(where));
+	counter += 1;
+	pairs[1].b += counter;
+	return counter + plain;
+}
+char _license[] SEC("license") = "GPL";
+"""
+
+
+def open_arena(flags=""):
+    if pylbpf.libbpf_version() < (1, 4):
+        pytest.skip("libbpf >= 1.4: arenas with variables")
+    obj = pylbpf.open(objects.build(ARENA % flags, "in_arena"))
+    return obj
+
+
+def load_arena(obj):
+    try:
+        obj.load()
+    except pylbpf.BpfError as error:
+        if isinstance(error, pylbpf.StateError):
+            raise
+        pytest.skip(f"map ARENA: this kernel makes none ({error.strerror})")
+
+
+def test_variables_in_an_arena():
+    with open_arena() as obj:
+        assert obj.globals.counter == 7 and obj.globals[".addr_space.1", "counter"] == 7 and obj.globals.plain == 9
+        assert {"counter", "pairs", "large"} <= set(dir(obj.globals))
+        obj.globals.counter = 40
+        obj.globals.pairs["a"][2] = 5
+        load_arena(obj)
+        assert obj.globals.counter == 40 and obj.globals.pairs.tolist() == [(1, 2), (3, 4), (5, 0)]
+        assert obj.programs["count"].test_run().retval == 50
+        assert obj.globals.counter == 41 and obj.globals.pairs[1]["b"] == 45
+        obj.globals.counter = 1
+        assert obj.programs["count"].test_run().retval == 11
+        pairs = obj.globals.pairs
+        pairs["b"][1] = 100
+        assert obj.programs["count"].test_run().retval == 12
+        assert pairs[1].tolist() == (3, 103)
+        with pytest.raises(BufferError):
+            obj.close()             # which would take the memory away
+        del pairs
+        gc.collect()
+        globals = obj.globals
+    for use in (lambda: globals.counter, lambda: globals.pairs, lambda: setattr(globals, "counter", 1)):
+        with pytest.raises(ValueError, match="closed"):
+            use()
+
+
+def test_variables_of_an_arena_that_was_there_before():
+    with open_arena() as first, open_arena() as second:
+        load_arena(first)
+        second.maps["arena"].reuse_fd(first.maps["arena"].fileno())
+        load_arena(second)
+        with pytest.raises(pylbpf.StateError, match="was there before"):
+            second.globals.counter
+        second.close()
+
+
+def test_an_arena_that_kills_who_writes_its_variables_is_not_loaded():
+    with open_arena("|(1 << 17)") as obj, pytest.raises(pylbpf.StateError, match="SEGV_ON_FAULT"):
+        load_arena(obj)

@@ -2,6 +2,10 @@ from .c cimport libbpf
 from .handle cimport Handle
 
 
+# What compilers call the section of variables that lie in an arena.
+cdef str ARENA_SECTION
+
+
 cdef class Section:
     cdef Handle handle
     cdef libbpf.bpf_map *map
@@ -9,6 +13,7 @@ cdef class Section:
     cdef str name
     cdef bint constant              # cannot be written once it is in the kernel
     cdef bint kconfig
+    cdef bint in_arena
     cdef bint settled               # there is a map, and it was mapped if it can be
     cdef void *own                  # the mapping
     cdef size_t own_size

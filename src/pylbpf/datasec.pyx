@@ -7,6 +7,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport EPERM, errno
 from libc.string cimport memcpy
 
+from .arena cimport variables_of
 from .c cimport bpf, libbpf
 from .errors cimport fail
 from .handle cimport FAILED, Handle, LOADED, OPEN, fork_generation, phase_name
@@ -25,6 +26,8 @@ cdef extern from "<sys/mman.h>" nogil:
 cdef enum:
     MMAPABLE = 1 << 10
 
+ARENA_SECTION = ".addr_space.1"
+
 
 @cython.final
 @cython.no_gc_clear
@@ -36,7 +39,7 @@ cdef class Section:
         raise TypeError("sections come from Object.globals")
 
     def __dealloc__(self):
-        if self.own != NULL:
+        if self.own != NULL and not self.in_arena:
             munmap(self.own, self.own_size)
 
     def __str__(self):
@@ -82,7 +85,10 @@ cdef class Section:
         cdef void *start
         if self.handle.now() == FAILED or not libbpf.bpf_map__autocreate(self.map) or fd < 0:
             raise StateError(_errno.EINVAL, "there is no map of it in the kernel", "access", str(self))
-        if libbpf.bpf_map__map_flags(self.map) & MMAPABLE and size:
+        if self.in_arena:           # which libbpf maps, and unmaps with the object
+            self.own = variables_of(self.map, &size, self)
+            self.own_size = size
+        elif libbpf.bpf_map__map_flags(self.map) & MMAPABLE and size:
             start = mmap(NULL, size, protection, MAP_SHARED, fd, 0)
             if start == MAP_FAILED and errno == EPERM and not self.constant:     # somebody has frozen it
                 self.constant = True
@@ -179,6 +185,7 @@ cdef Section make_section(Handle handle, libbpf.bpf_map *map, str name, unsigned
     section.map = map
     section.name = name
     section.datasec = datasec
+    section.in_arena = name == ARENA_SECTION
     section.kconfig = name == ".kconfig"
     section.constant = section.kconfig or name.startswith(".rodata")
     return section

@@ -7,6 +7,7 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from libc.errno cimport EACCES, EINVAL, EPERM, errno
 from posix.unistd cimport sysconf, _SC_PAGESIZE
 
+from .arena cimport memory_of
 from .c cimport libbpf
 from .call cimport note_missing
 from .codec cimport Codec
@@ -174,12 +175,11 @@ cdef dict arenas = {}
 cdef MapView map_arena(Definition map, Py_ssize_t size):
     """The kernel wants an arena at one address in all processes, and one time in each."""
     cdef MapView view
-    cdef size_t whole = 0
     cdef void *start = NULL
     if map.flag_bits() & SEGV_ON_FAULT:
         raise TypeError(f"{map} kills who touches a page that no program has allocated (MapFlags.SEGV_ON_FAULT)")
     if map.ptr != NULL:
-        start = libbpf.bpf_map__initial_value(map.ptr, &whole)
+        start = memory_of(map.ptr)
         if start != NULL:
             # libbpf has mapped it, and unmaps it with the object.
             view = make_view(map, <char *>start, size, False, None)

@@ -46,6 +46,7 @@ cdef extern from "<sys/mman.h>" nogil:
 
 cdef enum:
     ARENA = 33                  # enum bpf_map_type
+    SEGV_ON_FAULT = 1 << 17
     NOT_AN_OBJECT = 4001        # LIBBPF_ERRNO__FORMAT
 
 
@@ -217,12 +218,20 @@ cdef class Request:
 # Load
 
 cdef int check_arenas(Handle handle) except -1:
-    """Raise if an arena wants addresses that are in use: libbpf would map it over what is there."""
+    """Raise if an arena wants addresses that are in use, over which libbpf would map it, or if libbpf's own copying of variables
+    into it would be a fault that kills the process."""
     cdef libbpf.bpf_map *map = libbpf.bpf_object__next_map(handle.ptr, NULL)
     cdef size_t size
     cdef void *wanted
     cdef void *got
     while map != NULL:
+        size = 0
+        if <int>libbpf.bpf_map__type(map) == ARENA and libbpf.bpf_map__autocreate(map) \
+                and libbpf.bpf_map__map_flags(map) & SEGV_ON_FAULT and libbpf.bpf_map__initial_value(map, &size) != NULL and size:
+            raise StateError(
+                _errno.EINVAL, f"arena '{libbpf.bpf_map__name(map).decode('utf-8', 'replace')}' has {size} bytes of variables, and "
+                "MapFlags.SEGV_ON_FAULT, with which who writes them before a program has allocated the page is killed", "load",
+                str(handle))
         if <int>libbpf.bpf_map__type(map) == ARENA and libbpf.bpf_map__map_extra(map) and libbpf.bpf_map__autocreate(map):
             wanted = <void *><size_t>libbpf.bpf_map__map_extra(map)
             size = <size_t>libbpf.bpf_map__max_entries(map) * sysconf(_SC_PAGESIZE)

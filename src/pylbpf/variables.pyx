@@ -4,9 +4,10 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 
 from .btf cimport Btf
+from .arena cimport arena_with_variables
 from .c cimport libbpf, uapi
 from .c cimport btf as c_btf
-from .datasec cimport Section, make_section
+from .datasec cimport ARENA_SECTION, Section, make_section
 from .handle cimport Handle
 from .variable cimport SYMBOL, Variable, make_variable
 
@@ -165,7 +166,12 @@ def make_globals(object):
             continue
         # By the section's name, which a map keeps when it takes name and types of one that was there before.
         raw = name.encode("utf-8", "surrogateescape")
-        map = libbpf.bpf_object__find_map_by_name(handle.live(), raw) if name else NULL
-        if map != NULL and libbpf.bpf_map__is_internal(map):
+        if name == ARENA_SECTION:
+            map = arena_with_variables(handle.live())
+        else:
+            map = libbpf.bpf_object__find_map_by_name(handle.live(), raw) if name else NULL
+            if map != NULL and not libbpf.bpf_map__is_internal(map):
+                continue
+        if map != NULL:
             add_section(globals, btf, make_section(handle, map, name, number))
     return globals
