@@ -23,7 +23,7 @@ from package import LIB, package
 SUITES = ("bookworm", "trixie", "sid")
 NO_MACHINE = 75  # EX_TEMPFAIL: this says nothing about the tests
 JOBS = {
-    "test": ("python3", "-m", "pytest", "-p", "no:cacheprovider"),
+    "test": ("python3", "-m", "pytest", "-o", "cache_dir=build/pytest"),
     "demo": ("python3", "-m", "pylbpf", "demo"),
     "bench": ("python3", "benchmarks/run.py"),
     "shell": ("bash", "-i"),
