@@ -31,7 +31,7 @@ def run(*arguments: str, before: tuple[str, ...] = ()) -> str:
     """What the demo prints; nothing on stderr, and exit status 0."""
     result = subprocess.run(
         [*before, *DEMO, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, timeout=60, env={**os.environ, "PYTHONWARNINGS": "error"},
+        text=True, timeout=150, env={**os.environ, "PYTHONWARNINGS": "error"},
     )
     assert result.stderr == ""
     assert result.returncode == 0
@@ -82,19 +82,23 @@ def test_shows_every_callback_the_code_and_live_records():
     assert "0x5107" not in output and str(0x51070003) not in output  # no placeholder is left
     assert re.search(r"^opened in [\d.]+ ms, loaded in [\d.]+ ms, attached in [\d.]+ ms", output, re.MULTILINE)
 
-    records = re.findall(r"^ +[\d.]+ s  cpu \d+ +(\d+) (\S.*)$", output, re.MULTILINE)
-    seen = "\n".join(words for _, words in records)
-    assert re.search(r"pylbpf-guest +opens +/etc/hostname", seen)
-    assert re.search(r"pylbpf-guest +connects to +127\.0\.0\.1:53", seen)
-    assert re.search(r"pylbpf-guest +runs +/bin/true", seen)
-    assert re.search(r"pylbpf-guest +removes +\S*pylbpf-demo-", seen)
-    assert re.search(r"true +ends", seen)
+    assert "everything is detached again" in output
 
     hits = {name: int(count) for name, count in re.findall(r"^  (\w+) +(\d+) hits", output, re.MULTILINE)}
     assert hits.keys() == PROGRAMS.keys()
     assert all(hits[name] > 0 for name in PROGRAMS)
     assert hits["every_call"] > hits["openat"] + hits["connect"]
-    assert "everything is detached again" in output
+
+    # A choice is shown: where much happens it takes longer until everything has had its turn.
+    awaited = {r"pylbpf-guest +opens +/etc/hostname", r"pylbpf-guest +connects to +127\.0\.0\.1:53",
+               r"pylbpf-guest +runs +/bin/true", r"pylbpf-guest +removes +\S*pylbpf-demo-", r"true +ends"}
+    for seconds in (5, 10, 20, 0):
+        seen = "\n".join(re.findall(r"^ +[\d.]+ s  cpu \d+ +\d+ (\S.*)$", output, re.MULTILINE))
+        awaited = {words for words in awaited if not re.search(words, seen)}
+        if not awaited or not seconds:
+            break
+        output = run("--seconds", str(seconds))
+    assert not awaited
 
 
 @pytest.mark.bpf

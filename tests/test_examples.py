@@ -41,8 +41,9 @@ def run(tool: str, *arguments: str, before: tuple[str, ...] = (), status: int = 
 
 
 @contextlib.contextmanager
-def running(tool: str, *arguments: str, ready: str):
-    """A tool that has begun: it has printed `ready`. Ctrl-C ends it; what it printed then is in the list."""
+def running(tool: str, *arguments: str, ready: str, last: str = ""):
+    """A tool that has begun: it has printed `ready`. Ctrl-C ends it, after the block and a line with `last`; what it printed
+    then is in the list."""
     process = subprocess.Popen(
         [sys.executable, str(FOLDER / f"{tool}.py"), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT)
@@ -55,6 +56,8 @@ def running(tool: str, *arguments: str, ready: str):
         else:
             raise AssertionError("".join(printed))
         yield printed
+        while last and last not in printed[-1]:
+            printed.append(process.stdout.readline() or pytest.fail("".join(printed)))
         time.sleep(0.2)         # for what is on its way
         process.send_signal(signal.SIGINT)
         printed.append(process.communicate(timeout=30)[0])
@@ -83,7 +86,7 @@ def tracing(requires_bpf):
 
 
 def test_execsnoop(btf):
-    with running("execsnoop", "-T", ready="ARGUMENTS") as printed:
+    with running("execsnoop", "-T", ready="ARGUMENTS", last="x ...") as printed:
         subprocess.run(["/bin/sh", "-c", "/bin/true 'two words' three; :"], check=True)
         subprocess.run(["/bin/true", "x" * 300], check=True)
     lines = "".join(printed).splitlines()
@@ -95,7 +98,7 @@ def test_execsnoop(btf):
 
 
 def test_execsnoop_filters(btf):
-    with running("execsnoop", "-n", "tru", "-u", str(os.getuid()), ready="ARGUMENTS") as printed:
+    with running("execsnoop", "-n", "tru", "-u", str(os.getuid()), ready="ARGUMENTS", last="/bin/true") as printed:
         subprocess.run(["/bin/sh", "-c", "/bin/true; :"], check=True)
     lines = "".join(printed).splitlines()
     assert any("/bin/true" in line for line in lines[1:]) and not any(line.startswith("sh ") for line in lines)
@@ -104,7 +107,7 @@ def test_execsnoop_filters(btf):
 
 def test_opensnoop(tracing, tmp_path):
     there, missing = tmp_path / "there", tmp_path / "missing"
-    with running("opensnoop", "-p", str(os.getpid()), ready="PATH") as printed:
+    with running("opensnoop", "-p", str(os.getpid()), ready="PATH", last=str(missing)) as printed:
         there.write_text("x")
         with contextlib.suppress(FileNotFoundError):
             missing.read_text()
@@ -114,7 +117,7 @@ def test_opensnoop(tracing, tmp_path):
 
 
 def test_opensnoop_shows_failures_only(tracing, tmp_path):
-    with running("opensnoop", "-x", "-p", str(os.getpid()), ready="PATH") as printed:
+    with running("opensnoop", "-x", "-p", str(os.getpid()), ready="PATH", last=str(tmp_path / "missing")) as printed:
         (tmp_path / "there").write_text("x")
         with contextlib.suppress(FileNotFoundError):
             (tmp_path / "missing").read_text()
@@ -134,7 +137,7 @@ def test_runqlat(btf):
 
 
 def test_tcplife(btf):
-    with running("tcplife", ready="COMMAND") as printed:
+    with running("tcplife", ready="COMMAND", last="127.0.0.1") as printed:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
             with socket.create_connection(("127.0.0.1", port)) as client, server.accept()[0] as accepted:

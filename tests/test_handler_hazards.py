@@ -853,7 +853,7 @@ def test_many_callbacks_at_once(plain):
 
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
-    for _ in range(100):
+    for _ in range(3000):
         time.sleep(0.01)
 
 
@@ -867,7 +867,7 @@ def test_signal_during_a_callback(plain, kind):
         with pylbpf.open(plain, handlers=[handler, rest()]) as obj:
             obj.load()
             obj.attach()
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < 29
     assert any(f"in {kind} of Recorder" in note for note in notes(caught.value))
 
 
@@ -941,11 +941,13 @@ def test_interpreter_ends_with_everything_open(plain):
     code = f"""
 import threading, time
 import pylbpf
+inside = threading.Event()
 class Slow(pylbpf.ProgramHandler):
     section = "sample"
     program_type = {int(RAW)}
     def prepare_load(self, program, opts):
         print("inside", flush=True)
+        inside.set()
         time.sleep(0.3)
 rest = pylbpf.ProgramHandler(program_type={int(RAW)})
 pylbpf.register(rest)
@@ -954,9 +956,9 @@ loaded = pylbpf.open({str(plain)!r})
 loaded.load()
 thread = threading.Thread(target=obj.load, daemon=True)
 thread.start()
-time.sleep(0.1)
+inside.wait()
 """
-    assert run_python(code, timeout=20).split() == ["inside"]
+    assert run_python(code, timeout=60).split() == ["inside"]
 
 
 # ---------------------------------------------------------------- what callbacks keep

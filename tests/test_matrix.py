@@ -40,3 +40,12 @@ def test_table():
     shown = matrix.table({"host": machine(a=("passed", ""), b=("skipped", "tcx")), "sid": machine(a=("failed", ""))})
     assert [line.split() for line in shown.splitlines()][4:] == [
         ["passed", "1", "0"], ["failed", "0", "1"], ["skipped", "1", "0"], ["tcx", "1"], ["minutes", "2", "2"]]
+
+
+def test_kinds_of_attaching_by_machine():
+    one = machine(**{"test_it_fires[fexit]": ("passed", ""), "test_it_stops[fexit]": ("passed", ""), "test_it_fires[tcx]": ("skipped", "tcx"),
+                     "test_it_stops[tcx]": ("passed", ""), "test_it_fires[lsm]": ("failed", "")})
+    one["tests"]["tests/test_attach_trace.py::test_freplace"] = "passed", ""
+    rows = {kind: cells for kind, *cells in matrix.kinds({"one": one, "two": machine()})}
+    assert rows["fexit"] == ["yes", "-"] and rows["tcx"] == ["tcx", "-"] and rows["lsm"] == ["failed", "-"]
+    assert rows["freplace"] == ["yes", "-"] and rows["struct_ops"] == ["-", "-"]

@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""The tests on this machine and on every kernel that tools/vm has, as one table: matrix.py [MACHINE...] [-- PYTEST ARGUMENT...]
+"""The tests on this machine and on every kernel that tools/vm has, as one table:
+
+    matrix.py [--kept] [--docs] [MACHINE...] [-- PYTEST ARGUMENT...]
 
 A machine is "host", a suite, or SUITE+KERNEL. Fails if a test fails anywhere, if a machine could not be had, or if a way to
-attach ran nowhere.
+attach ran nowhere. With --kept nothing runs: the table is of the last runs. --docs writes docs/kernels.md.
 """
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -18,13 +21,24 @@ ROOT = Path(__file__).resolve().parent.parent
 MACHINES = ("host", "bookworm", "trixie", "sid")
 NO_MACHINE = 75  # of tools/vm
 EVERYWHERE = ("tests/test_every_kind.py", "tests/test_attach", "tests/test_structops.py")
+PAGE = ROOT / "docs/kernels.md"
+MARK = "<!-- What follows is written by ./run matrix --docs -->\n"
+# Ways to attach that make no link of the kernel's, or need more than a place: by the names of their tests.
+OTHERS = {
+    "freplace": "test_freplace", "struct_ops": "tests/test_structops.py", "XDP by netlink": "test_xdp_by_netlink",
+    "tc by netlink": "test_tc_", "socket filter": "test_filter_of_a_socket", "reuseport": "test_program_of_a_group_of_sockets",
+}
 
 
-def run(machine: str, arguments: list[str]) -> Optional[dict[str, Any]]:
-    """What became of the tests there; None if there was no machine."""
+def folder_of(machine: str) -> Path:
+    return ROOT / "build" / ("matrix" if machine == "host" else f"vm/{machine.partition('+')[0]}")
+
+
+def run(machine: str, arguments: list[str]) -> int:
+    """The status of the tests there."""
     suite, _, kernel = machine.partition("+")
     print(f"· {machine}", file=sys.stderr, flush=True)
-    folder = ROOT / "build" / ("matrix" if machine == "host" else f"vm/{suite}")
+    folder = folder_of(machine)
     for left in folder.glob("outcomes*.json"):
         left.unlink()
     if machine == "host":
@@ -32,8 +46,12 @@ def run(machine: str, arguments: list[str]) -> Optional[dict[str, Any]]:
     else:
         command = [sys.executable, str(ROOT / "tools/vm"), suite, *(["--kernel", kernel] if kernel else []), "test",
                    "--outcomes=build/outcomes.json"]
-    status = subprocess.run([*command, *arguments], cwd=ROOT).returncode
-    parts = [json.loads(path.read_text()) for path in sorted(folder.glob("outcomes*.json"))]
+    return subprocess.run([*command, *arguments], cwd=ROOT).returncode
+
+
+def result(machine: str, status: int) -> Optional[dict[str, Any]]:
+    """What became of the tests there; None if there was no machine."""
+    parts = [json.loads(path.read_text()) for path in sorted(folder_of(machine).glob("outcomes*.json"))]
     if status == NO_MACHINE:
         return None
     parts = parts or [{"kernel": "", "python": "", "libbpf": "", "seconds": 0, "tests": {}}]
@@ -66,16 +84,54 @@ def table(found: dict[str, dict[str, Any]]) -> str:
                      for row in rows)
 
 
+def kinds(found: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """Ways to attach, and for each machine "yes", if all of its tests ran there, or what is missing."""
+    tests: dict[str, list[str]] = {}
+    for name in {name: None for each in found.values() for name in each["tests"]}:
+        if name.startswith(EVERYWHERE[0]) and (kind := re.search(r"\[(\w+)\]$", name)):
+            tests.setdefault(kind[1], []).append(name)
+    for kind, part in OTHERS.items():
+        tests[kind] = [name for each in found.values() for name in each["tests"]
+                       if name.startswith(EVERYWHERE) and part in name]
+    rows = []
+    for kind, names in tests.items():
+        cells = []
+        for each in found.values():
+            verdicts = {tuple(each["tests"].get(name, ("absent", ""))) for name in names}
+            outcomes = {outcome for outcome, _ in verdicts}
+            wanted = "passed" in outcomes and (kind in OTHERS or outcomes == {"passed"})
+            cells.append("failed" if "failed" in outcomes else "yes" if wanted else
+                         ", ".join(sorted({reason for _, reason in verdicts if reason})) or "-")
+        rows.append([kind, *cells])
+    return rows
+
+
+def page(found: dict[str, dict[str, Any]]) -> str:
+    """The tables of docs/kernels.md; this machine is nobody else's."""
+    found = {machine: each for machine, each in found.items() if machine != "host"}
+    outcomes = {machine: Counter(outcome for outcome, _ in each["tests"].values()) for machine, each in found.items()}
+    head = [["", *found], ["---"] * (len(found) + 1)]
+    whole = [[f"{name[0].upper()}{name[1:]}", *(str(each[name]) for each in found.values())] for name in ("kernel", "python", "libbpf")]
+    whole += [[f"tests {outcome}", *(str(outcomes[machine][outcome]) for machine in found)]
+              for outcome in ("passed", "failed", "skipped")]
+    return "\n\n".join("\n".join(f"| {' | '.join(row)} |" for row in rows)
+                       for rows in (head + whole, head + [[f"`{kind}`", *cells] for kind, *cells in kinds(found)]))
+
+
 def main() -> int:
     words = sys.argv[1:]
     at = words.index("--") if "--" in words else len(words)
-    results = {machine: run(machine, words[at + 1:]) for machine in words[:at] or MACHINES}
+    options = {word for word in words[:at] if word in ("--kept", "--docs")}
+    machines = [word for word in words[:at] if word not in options] or MACHINES
+    results = {machine: result(machine, 0 if "--kept" in options else run(machine, words[at + 1:])) for machine in machines}
     found = {machine: result for machine, result in results.items() if result is not None}
     absent = [machine for machine, result in results.items() if result is None]
     failed = [f"{machine}: {name}" for machine, each in found.items()
               for name, (outcome, _) in each["tests"].items() if outcome == "failed"]
     nowhere = ran_nowhere(found) if found.keys() >= set(MACHINES) else {}
     print(table(found))
+    if "--docs" in options:
+        PAGE.write_text(PAGE.read_text().partition(MARK)[0] + MARK + "\n" + page(found) + "\n")
     for title, lines in (("failed", failed), ("no machine", absent),
                          ("ran nowhere", [f"{name} ({', '.join(missing)})" for name, missing in nowhere.items()])):
         if lines:

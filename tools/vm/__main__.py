@@ -23,7 +23,7 @@ from package import LIB, package
 SUITES = ("bookworm", "trixie", "sid")
 NO_MACHINE = 75  # EX_TEMPFAIL: this says nothing about the tests
 JOBS = {
-    "test": ("python3", "-m", "pytest", "-p", "no:cacheprovider"),
+    "test": ("python3", "-m", "pytest", "-o", "cache_dir=build/pytest"),
     "demo": ("python3", "-m", "pylbpf", "demo"),
     "bench": ("python3", "benchmarks/run.py"),
     "shell": ("bash", "-i"),
@@ -57,7 +57,7 @@ def main() -> int:
     boots, root = kernel(options.kernel or options.suite), image(options.suite)
     name = options.suite + (f"+{options.kernel}" if options.kernel else "")
     variables = (f"PYTHONPATH=/src/{LIB}", "PYLBPF_TEST_CACHE=/src/build/bpf", f"PYLBPF_MACHINE={name}",
-                 "PYTHONDONTWRITEBYTECODE=1", *([] if sys.stdout.isatty() else ["NO_COLOR=1"]))
+                 "PYTHONPYCACHEPREFIX=/src/build/pycache", *([] if sys.stdout.isatty() else ["NO_COLOR=1"]))
     # So that a machine ends when this program is told to.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with package(options.suite) as built:

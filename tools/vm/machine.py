@@ -15,8 +15,9 @@ from typing import BinaryIO, Iterator, Sequence
 from host import ROOT, NoMachine, accelerator, call, say
 
 HERE = Path(__file__).resolve().parent
-BOOTS, BOOT_SECONDS = 3, 120
+BOOTS, BOOT_SECONDS = 3, 240
 TIMED_OUT, CRASHED = 124, 70
+LEFT_OUT = ("build", "dist", "site", ".git", ".venv*", ".cache", ".*_cache", "__pycache__", "*.so")
 
 
 def run(image: Path, kernel: Path, build: Path, command: Sequence[str], *, terminal: bool = False, timeout: int,
@@ -29,6 +30,8 @@ def run(image: Path, kernel: Path, build: Path, command: Sequence[str], *, termi
     with tempfile.TemporaryDirectory(prefix="pylbpf-vm-") as folder:
         work = Path(folder)
         shared = work / "shared"
+        # A copy: files that are edited while the guest reads them would be seen half.
+        shutil.copytree(ROOT, work / "src", symlinks=True, ignore=shutil.ignore_patterns(*LEFT_OUT))
         initrd = prepare(work, kernel, command, terminal)
         for _ in range(BOOTS):
             machine = qemu(work, image, kernel, build, initrd, terminal, cpus, memory, accel or accelerator())
@@ -74,7 +77,7 @@ def qemu(work: Path, image: Path, kernel: Path, build: Path, initrd: Path, termi
     # (the kernel's int3, while it patches itself), and the kernel dies.
     speed = ["-accel", "kvm", "-cpu", "host"] if accel == "kvm" else [
         "-accel", "tcg,thread=single,tb-size=1024", "-cpu", "max"]
-    folders = {"vm": (work / "shared", ""), "build": (build, ""), "kernel": (kernel, ",readonly=on"), "src": (ROOT, ",readonly=on")}
+    folders = {"vm": (work / "shared", ""), "build": (build, ""), "kernel": (kernel, ",readonly=on"), "src": (work / "src", ",readonly=on")}
     shares = [word for tag, (path, more) in folders.items() for word in (
         "-virtfs", f"local,path={path},mount_tag={tag},security_model=none,multidevs=remap{more}")]
     # Output goes through a file: from a pipe QEMU drops what a slow reader leaves no room for.

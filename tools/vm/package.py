@@ -17,6 +17,8 @@ BUILD = f"""
 python3 setup.py -q build --build-lib {LIB} --build-temp build/temp --parallel {os.cpu_count() or 1} >build/log 2>&1 ||
     {{ tail -n 50 build/log >&2; exit 1; }}
 PYTHONPATH=tests PYLBPF_TEST_CACHE=build/bpf python3 -c 'import objects; objects.build_all()'
+# Not for its result: the tests are compiled here, which takes the guest long.
+PYTHONPATH={LIB} PYTHONPYCACHEPREFIX=build/pycache python3 -m pytest -q -p no:cacheprovider --collect-only >/dev/null 2>&1 || true
 """
 
 
@@ -40,11 +42,11 @@ def package(suite: str) -> Iterator[Path]:
 
 
 def key_of(suite: str) -> str:
-    sources = [ROOT / "setup.py", *(path for place in ("src", "include", "tests/bpf", "tools/vm")
+    sources = [ROOT / "setup.py", *(path for place in ("src", "include", "tests/bpf")
                                     for path in (ROOT / place).rglob("*") if path.suffix not in (".so", ".pyc"))]
-    contents = hashlib.sha256(image(suite).name.encode())
+    contents = hashlib.sha256(f"{image(suite).name}{BUILD}".encode())
     for path in sorted(path for path in sources if path.is_file()):
-        contents.update(f"{path}\0".encode() + path.read_bytes())
+        contents.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return contents.hexdigest()
 
 
