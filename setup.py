@@ -35,6 +35,9 @@ HOT = set("""
     map mapbatch mapmany mapping maps memory perfbuf perfring program reader record recordbatch ring ringbuf sections trampolines
     typed userring walk workers
 """.split())
+SMALL = ["-Os", "-fno-inline"]
+# Who asks for the frames on the stack, a profiler or a debugger, finds them by their pointers: tables for it are a twelfth of the file.
+FRAMES = ["-fno-omit-frame-pointer", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables"]
 DIRECTIVES = {
     "language_level": 3,
     "binding": False,
@@ -110,6 +113,9 @@ class Wheel(bdist_wheel):
 
 
 def extensions() -> list[Extension]:
+    rooms = sorted(Path("src/pylbpf").glob("*.pyx"))
+    if strangers := HOT - {source.stem for source in rooms}:
+        sys.exit(f"pylbpf: setup.py calls {', '.join(sorted(strangers))} hot, which are no rooms")
     return [
         Extension(
             f"pylbpf.{source.stem}",
@@ -118,7 +124,7 @@ def extensions() -> list[Extension]:
             include_dirs=["include", "src/pylbpf"],
             depends=sorted(map(str, [*Path("include/pylbpf").glob("*.h"), *source.parent.glob("*.h")])),
         )
-        for source in sorted(Path("src/pylbpf").glob("*.pyx"))
+        for source in rooms
     ]
 
 
@@ -152,8 +158,9 @@ class BuildExt(build_ext):
             extension.extra_compile_args += compile_args
             extension.extra_link_args += link_args
             if BUNDLED:
+                extension.extra_compile_args += FRAMES
                 if extension.name.rpartition(".")[2] not in HOT:
-                    extension.extra_compile_args += ["-Os", "-fno-inline"]
+                    extension.extra_compile_args += SMALL
                 extension.include_dirs.insert(0, str(DEPS / "include"))
                 extension.depends.append(str(DEPS / "lib" / "libbpf-pylbpf.so"))
         package = Path("src" if self.inplace else self.build_lib, "pylbpf")

@@ -6,6 +6,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -146,6 +149,26 @@ def test_enums_are_documented_and_their_own():
         assert issubclass(ours, enum.Enum) and ours.__doc__ and ours.__module__ == "pylbpf.enums"
         assert ours is getattr(enums, name)
         assert len({int(member) for member in ours}) == len(list(ours))
+
+
+def test_only_what_is_asked_for_is_made():
+    code = "from pylbpf import enums; enums.State; print({'State', 'MapType'} & vars(enums).keys(), 'MapType' in dir(enums))"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout == "{'State'} True\n"
+    with pytest.raises(AttributeError, match="Nothing"):
+        enums.Nothing
+
+
+def test_threads_that_ask_at_once_get_the_same_enumeration(monkeypatch):
+    for _ in range(20):
+        monkeypatch.delitem(vars(enums), "IterOrder", raising=False)
+        together = threading.Barrier(4)
+
+        def ask():
+            together.wait()
+            return enums.IterOrder
+
+        with ThreadPoolExecutor(4) as threads:
+            assert len({future.result() for future in [threads.submit(ask) for _ in range(4)]}) == 1
 
 
 def test_sources_of_the_test_objects_use_the_same_numbers(bpf_object):

@@ -3,9 +3,11 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
+import sysconfig
 
 import pytest
 
@@ -46,6 +48,14 @@ def test_import_prints_nothing_and_warns_of_nothing():
     result = subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", "import pylbpf"], stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, text=True)
     assert (result.returncode, result.stdout) == (0, "")
+
+
+def test_a_python_without_gil_goes_on_with_it():
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        pytest.skip("free-threaded: this Python has a GIL")
+    code = "import sys, warnings; warnings.simplefilter('ignore'); import pylbpf; print(sys._is_gil_enabled())"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHON_GIL"}
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout == "True\n"
 
 
 def test_import_opens_and_starts_nothing():
@@ -152,5 +162,4 @@ def test_versions():
 
 
 def test_get_include_is_where_the_header_is():
-    import os
     assert os.path.exists(os.path.join(pylbpf.get_include(), "pylbpf", "handler.h"))

@@ -130,7 +130,7 @@ def build(name: str, arch: str, tools: Path, out: Path) -> Path:
     run(tools / "python", "-m", "wheel", "tags", "--remove", *python.tags(arch), raw)
     (raw,) = (base / "dist").glob("*.whl")
     (base / "repaired").mkdir(exist_ok=True)
-    run(tools / "auditwheel", "repair", "-w", base / "repaired", raw, PATH=f"{tools}{os.pathsep}{os.environ['PATH']}")
+    run(tools / "auditwheel", "repair", "--zip-compression-level", "9", "-w", base / "repaired", raw, PATH=f"{tools}{os.pathsep}{os.environ['PATH']}")
     newest = max((base / "repaired").glob("*.whl"), key=lambda path: path.stat().st_mtime)
     out.mkdir(parents=True, exist_ok=True)
     return Path(shutil.copy(newest, out))

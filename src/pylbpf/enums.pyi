@@ -255,3 +255,5 @@ class IterOrder(IntEnum):
     DESCENDANTS_PRE = 2
     DESCENDANTS_POST = 3
     ANCESTORS_UP = 4
+
+def __dir__() -> list[str]: ...

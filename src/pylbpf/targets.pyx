@@ -1,6 +1,4 @@
 """What programs are attached to, as C takes it: descriptors, places in an order, lists of functions."""
-from struct import error as _StructError, pack as _pack
-
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport errno
@@ -117,10 +115,11 @@ cdef unsigned long long long_of(object value, str what) except? 0xffffffffffffff
 cdef bytes array_of(object numbers, str letter, str what):
     if numbers is None:
         return None
+    import struct
     cdef list values = list(numbers)
     try:
-        return _pack(f"@{len(values)}{letter}", *values)
-    except _StructError as error:
+        return struct.pack(f"@{len(values)}{letter}", *values)
+    except struct.error as error:
         raise ValueError(f"{what}: {error}") from None
 
 

@@ -37,6 +37,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
                                      "set-up. What follows the job goes to it: run vm trixie test tests/test_link.py")
     parser.add_argument("suite", choices=SUITES, help="where Python and libbpf come from")
     parser.add_argument("--kernel", metavar="SUITE", help="where the kernel comes from, if not from there")
+    parser.add_argument("--arch", choices=tuple(host.EMULATORS), default="amd64", help="another than amd64 is emulated, slowly, and takes "
+                        "its pylbpf from a wheel: ./run wheel --python VERSION --arch aarch64")
     parser.add_argument("--timeout", type=int, default=7200, metavar="SECONDS")
     parser.add_argument("--cpus", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--guests", type=int, metavar="N", help="machines that share the tests; default: 1 with KVM, else one "
@@ -53,21 +55,21 @@ def arguments(words: list[str]) -> argparse.Namespace:
 def main() -> int:
     options = arguments(sys.argv[1:])
     rest = options.rest[1:] if options.rest[:1] == ["--"] else options.rest
-    host.install_programs()
-    boots, root = kernel(options.kernel or options.suite), image(options.suite)
-    name = options.suite + (f"+{options.kernel}" if options.kernel else "")
+    host.install_programs(options.arch)
+    boots, root = kernel(options.kernel or options.suite, options.arch), image(options.suite, options.arch)
+    name = options.suite + ("" if options.arch == "amd64" else f"-{options.arch}") + (f"+{options.kernel}" if options.kernel else "")
     variables = (f"PYTHONPATH=/src/{LIB}", "PYLBPF_TEST_CACHE=/src/build/bpf", f"PYLBPF_MACHINE={name}",
                  "PYTHONPYCACHEPREFIX=/src/build/pycache", *([] if sys.stdout.isatty() else ["NO_COLOR=1"]))
     # So that a machine ends when this program is told to.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with package(options.suite) as built:
+    with package(options.suite, options.arch) as built:
         if options.job == "build":
             return 0
         run = functools.partial(
-            machine.run, root, boots, built, terminal=options.job == "shell", timeout=options.timeout, cpus=options.cpus,
-            memory=options.memory, accel=options.accel or host.accelerator(), console=options.console)
+            machine.run, root, boots, built, arch=options.arch, terminal=options.job == "shell", timeout=options.timeout, cpus=options.cpus,
+            memory=options.memory, accel=options.accel or host.accelerator(options.arch), console=options.console)
         command = ["env", *variables, *JOBS[options.job], *rest]
-        guests = options.guests or (1 if host.accelerator() == "kvm" else options.cpus)
+        guests = options.guests or (1 if options.arch != "amd64" or host.accelerator(options.arch) == "kvm" else options.cpus)
         return shared(run, command, built, guests) if options.job == "test" and guests > 1 else run(command)
 
 

@@ -17,8 +17,9 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pylb
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 # program -> the Debian package that has it
+EMULATORS = {"amd64": ("qemu-system-x86_64", "qemu-system-x86"), "arm64": ("qemu-system-aarch64", "qemu-system-arm")}
 PROGRAMS = {
-    "qemu-system-x86_64": "qemu-system-x86", "mmdebstrap": "mmdebstrap", "busybox": "busybox-static", "cpio": "cpio",
+    "mmdebstrap": "mmdebstrap", "busybox": "busybox-static", "cpio": "cpio",
     "depmod": "kmod", "zstd": "zstd", "mke2fs": "e2fsprogs", "unshare": "util-linux", "dpkg-deb": "dpkg",
 }
 
@@ -42,11 +43,11 @@ def call(*command: str | Path, **options: object) -> str:
     return str(done.stdout)
 
 
-def install_programs() -> None:
+def install_programs(arch: str) -> None:
     if os.geteuid():
         raise NoMachine("only root can make root images and mount them")
     os.environ["PATH"] += ":/usr/sbin:/sbin"
-    wanted = [package for program, package in PROGRAMS.items() if not shutil.which(program)]
+    wanted = [package for program, package in [EMULATORS[arch], *PROGRAMS.items()] if not shutil.which(program)]
     wanted += [] if os.path.exists(KEYRING) else ["debian-archive-keyring"]
     if not wanted:
         return
@@ -61,8 +62,10 @@ def install_programs() -> None:
     call("apt-get", *quiet, "install", "-y", *wanted, env=environment)
 
 
-def accelerator() -> str:
+def accelerator(arch: str) -> str:
     """kvm where the processor itself runs guests. A /dev/kvm without that is slower than QEMU's translator."""
+    if arch != call("dpkg", "--print-architecture").strip():
+        return "tcg"
     flags = set(re.findall(r"\w+", Path("/proc/cpuinfo").read_text()))
     return "kvm" if os.access("/dev/kvm", os.W_OK) and flags & {"vmx", "svm"} else "tcg"
 

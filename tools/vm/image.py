@@ -16,6 +16,11 @@ PACKAGES = (
     "python3", "python3-venv", "python3-dev", "gcc", "libc6-dev", "libbpf-dev", "libelf-dev", "zlib1g-dev", "pkg-config",
     "ccache", "iproute2", "kmod", "procps", "util-linux", "binutils",
 )
+# Of another architecture: nothing is built there, and no package is configured.
+FOREIGN = (
+    "base-files", "bash", "coreutils", "dash", "grep", "hostname", "iproute2", "kmod", "libstdc++6", "linux-libc-dev", "media-types",
+    "mount", "netbase", "procps", "python3", "sed", "util-linux", "busybox-static",
+)
 WHEELS = (
     "pip", "setuptools", "wheel", "Cython", "numpy", "pytest", "pytest-timeout", "pytest-xdist", "pytest-benchmark",
     "hypothesis", "cffi", "click", "rich", "ziglang",
@@ -24,18 +29,23 @@ HERE = Path(__file__).resolve().parent
 SPARE = 4096  # MiB to write in; the file has holes, and what a run writes is thrown away
 
 
-def image(suite: str) -> Path:
+def image(suite: str, arch: str = "amd64") -> Path:
     """An ext4 image. Nobody writes to it."""
-    key = hashlib.sha256(repr((FORMAT, PACKAGES, WHEELS)).encode()).hexdigest()[:8]
-    path = CACHE / f"root-{suite}-{key}.ext4"
+    foreign = arch != "amd64"
+    key = hashlib.sha256(repr((FORMAT, FOREIGN if foreign else PACKAGES, WHEELS)).encode()).hexdigest()[:8]
+    path = CACHE / f"root-{suite}{f'-{arch}' if foreign else ''}-{key}.ext4"
     if path.exists():
         return path
     with making(path) as work:
         if not path.exists():
             say(f"root image of {suite}")
             root = work / "root"
-            bootstrap(suite, root)
-            install_wheels(root)
+            if foreign:
+                bootstrap(suite, root, FOREIGN, f"--architectures={arch}", "--variant=extract", "--skip=check/qemu")
+                complete(root)
+            else:
+                bootstrap(suite, root, PACKAGES, "--variant=minbase")
+                install_wheels(root)
             megabytes = int(call("du", "-sm", "--apparent-size", root).split()[0]) * 5 // 4 + SPARE
             call("truncate", "-s", f"{megabytes}M", work / "image")
             call("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d", root, work / "image")
@@ -43,14 +53,28 @@ def image(suite: str) -> Path:
     return path
 
 
-def bootstrap(suite: str, root: Path) -> None:
+def bootstrap(suite: str, root: Path, packages: tuple[str, ...], *kind: str) -> None:
     options = [f"--aptopt={option}" for option in (
         *apt_options(), 'Acquire::Languages "none"', 'APT::Install-Recommends "false"')]
     options += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
     sources = root.parent / "sources.list"
     sources.write_text(sources_list(suite))
-    call("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}", *options,
-         f"--keyring={KEYRING}", suite, root, sources)
+    call("mmdebstrap", "--quiet", "--mode=root", *kind, f"--include={','.join(packages)}", *options, f"--keyring={KEYRING}", suite, root, sources)
+
+
+def complete(root: Path) -> None:
+    """What configured packages would have left in a root of another architecture, and the wheels where its Python looks."""
+    for name in ("bin", "sbin", "lib"):
+        if not (root / name).exists():
+            (root / name).symlink_to(f"usr/{name}")
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
+    version = os.readlink(root / "usr/bin/python3").removeprefix("python")
+    abis = (f"cp{version.replace('.', '')}", "abi3", "none")
+    call(sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-compile", "--only-binary=:all:",
+         "--target", root / "usr/lib/python3/dist-packages", "--python-version", version, "--implementation", "cp",
+         *(f"--abi={abi}" for abi in abis), *(f"--platform=manylinux_2_{minor}_aarch64" for minor in range(36, 16, -1)),
+         "--platform=manylinux2014_aarch64", *WHEELS)
 
 
 def install_wheels(root: Path) -> None:

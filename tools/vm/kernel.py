@@ -15,15 +15,15 @@ FORMAT = 1  # another number makes all cached kernels anew
 MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "ext4", "9p", "9pnet_virtio", "overlay")
 
 
-def kernel(suite: str) -> Path:
+def kernel(suite: str, arch: str) -> Path:
     """A folder with vmlinux, boot/config-*, lib/modules, and initrd/ with the modules of MODULES in their order."""
-    folder = CACHE / f"kernel-{suite}-{FORMAT}"
+    folder = CACHE / f"kernel-{suite}{'' if arch == 'amd64' else f'-{arch}'}-{FORMAT}"
     if folder.exists():
         return folder
     with making(folder) as work:
         if not folder.exists():  # somebody else may have made it meanwhile
             say(f"kernel of {suite}")
-            packages, root = download(suite, work), work / "root"
+            packages, root = download(suite, arch, work), work / "root"
             for package in packages:
                 tar = call("sh", "-c", 'dpkg-deb --fsys-tarfile "$1" >"$1.tar"; echo "$1.tar"', "sh", package).strip()
                 root.mkdir(exist_ok=True)
@@ -33,19 +33,20 @@ def kernel(suite: str) -> Path:
     return folder
 
 
-def download(suite: str, work: Path) -> list[Path]:
+def download(suite: str, arch: str, work: Path) -> list[Path]:
     apt = work / "apt"
     for name in ("etc/apt/apt.conf.d", "etc/apt/preferences.d", "var/lib/apt/lists/partial", "var/cache/apt/archives/partial"):
         (apt / name).mkdir(parents=True)
     (apt / "status").touch()
     (apt / "etc/apt/sources.list").write_text(sources_list(suite))
-    options = ("-qq", "-o", f"Dir={apt}", "-o", f"Dir::State::status={apt}/status", "-o", "APT::Sandbox::User=root")
+    options = ("-qq", "-o", f"Dir={apt}", "-o", f"Dir::State::status={apt}/status", "-o", "APT::Sandbox::User=root",
+               "-o", f"APT::Architecture={arch}", "-o", f"APT::Architectures={arch}")
     call("apt-get", *options, "update")
 
     def depends(package: str) -> list[str]:
         return re.findall(r"Depends: (linux-\S+)", call("apt-cache", *options, "depends", "--important", package))
 
-    image = next((name for name in depends("linux-image-amd64") if re.match(r"linux-image-\d", name)), None)
+    image = next((name for name in depends(f"linux-image-{arch}") if re.match(r"linux-image-\d", name)), None)
     if image is None:
         raise NoMachine(f"{suite} has no kernel package")
     parts = [name for name in depends(image) if re.match(r"linux-(base|binary|modules)-\d", name)]  # since Linux 7
@@ -83,11 +84,15 @@ def decompressed(path: Path) -> bytes:
 
 
 def unpacked(image: Path) -> bytes:
-    """The ELF kernel inside a bzImage, which QEMU starts at once; unpacking it in the guest takes seconds.
+    """The ELF kernel inside a bzImage, which QEMU starts at once; unpacking it in the guest takes seconds. Of arm64 the Image.
 
     Offsets are those of the kernel's "Linux/x86 boot protocol": setup_sects, payload_offset, payload_length.
     """
     data = image.read_bytes()
+    if data[:2] == b"\x1f\x8b":
+        data = gzip.decompress(data)
+    if data[56:60] == b"ARM\x64":
+        return data
     setup_sectors, = struct.unpack_from("<B", data, 0x1F1)
     offset, length = struct.unpack_from("<II", data, 0x248)
     payload = data[(setup_sectors + 1) * 512 + offset:][:length]

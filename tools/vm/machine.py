@@ -20,7 +20,16 @@ TIMED_OUT, CRASHED = 124, 70
 LEFT_OUT = ("build", "dist", "site", ".git", ".venv*", ".cache", ".*_cache", "__pycache__", "*.so")
 
 
-def run(image: Path, kernel: Path, build: Path, command: Sequence[str], *, terminal: bool = False, timeout: int,
+# Of arm64 the processor is one that signs pointers by a hash that QEMU has quickly.
+MACHINES = {
+    "amd64": ("qemu-system-x86_64", "-machine", "q35"),
+    "arm64": ("qemu-system-aarch64", "-machine", "virt"),
+}
+CPUS = {"amd64": "max", "arm64": "max,pauth-impdef=on"}
+CONSOLES = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
+
+
+def run(image: Path, kernel: Path, build: Path, command: Sequence[str], *, arch: str, terminal: bool = False, timeout: int,
         cpus: int, memory: int, accel: str, console: bool = False, output: BinaryIO = sys.stdout.buffer) -> int:
     """Boot, run the command in /src, return its status. TIMED_OUT; CRASHED if the kernel did not survive the command.
 
@@ -32,9 +41,9 @@ def run(image: Path, kernel: Path, build: Path, command: Sequence[str], *, termi
         shared = work / "shared"
         # A copy: files that are edited while the guest reads them would be seen half.
         shutil.copytree(ROOT, work / "src", symlinks=True, ignore=shutil.ignore_patterns(*LEFT_OUT))
-        initrd = prepare(work, kernel, command, terminal)
+        initrd = prepare(work, kernel, command, terminal, busybox(image, arch))
         for _ in range(BOOTS):
-            machine = qemu(work, image, kernel, build, initrd, terminal, cpus, memory, accel or accelerator())
+            machine = qemu(work, image, kernel, build, initrd, arch, terminal, cpus, memory, accel or accelerator(arch))
             with ending(machine):
                 follow(machine, work, terminal, timeout, output)
             if console:
@@ -53,7 +62,17 @@ def run(image: Path, kernel: Path, build: Path, command: Sequence[str], *, termi
                         + (work / "console").read_text(errors="replace")[-2000:])
 
 
-def prepare(work: Path, kernel: Path, command: Sequence[str], terminal: bool) -> Path:
+def busybox(image: Path, arch: str) -> Path:
+    """The one that can run in the guest: of another architecture it is in the root image, and is taken out beside it."""
+    if arch == "amd64":
+        return Path(str(shutil.which("busybox")))
+    path = image.with_suffix(".busybox")
+    if not path.exists():
+        call("debugfs", "-R", f"dump -p /usr/bin/busybox {path}", image)
+    return path
+
+
+def prepare(work: Path, kernel: Path, command: Sequence[str], terminal: bool, busybox: Path) -> Path:
     """The folder that is shared with the guest, and the memory disk that it starts from."""
     shared, root = work / "shared", work / "initrd"
     shared.mkdir()
@@ -65,14 +84,14 @@ def prepare(work: Path, kernel: Path, command: Sequence[str], terminal: bool) ->
     (root / "bin").mkdir(parents=True)
     shutil.copy(HERE / "init", root / "init")
     (root / "init").chmod(0o755)
-    shutil.copy(str(shutil.which("busybox")), root / "bin/busybox")
+    shutil.copy(busybox, root / "bin/busybox")
     shutil.copytree(kernel / "initrd", root / "modules")
     call("sh", "-c", 'find . | cpio --quiet -o -H newc >"$1"', "sh", work / "initrd.cpio", cwd=root)
     return work / "initrd.cpio"
 
 
-def qemu(work: Path, image: Path, kernel: Path, build: Path, initrd: Path, terminal: bool, cpus: int, memory: int,
-         accel: str) -> subprocess.Popen[bytes]:
+def qemu(work: Path, image: Path, kernel: Path, build: Path, initrd: Path, arch: str, terminal: bool, cpus: int,
+         memory: int, accel: str) -> subprocess.Popen[bytes]:
     # Translated processors take turns on one thread. On several, one now and then meets code that another is about to change
     # (the kernel's int3, while it patches itself), and the kernel dies.
     speed = ["-accel", "kvm", "-cpu", "host"] if accel == "kvm" else [
@@ -84,9 +103,9 @@ def qemu(work: Path, image: Path, kernel: Path, build: Path, initrd: Path, termi
     output = "stdio,signal=off" if terminal else f"file,path={work / 'output'}"
     (work / "output").write_bytes(b"")
     return subprocess.Popen(
-        ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35",
+        [*MACHINES[arch], "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
          *speed, "-smp", str(cpus), "-m", str(memory),
-         "-kernel", kernel / "vmlinux", "-initrd", initrd, "-append", "console=ttyS0 rdinit=/init panic=-1 quiet",
+         "-kernel", kernel / "vmlinux", "-initrd", initrd, "-append", f"console={CONSOLES[arch]} rdinit=/init panic=-1 quiet",
          "-drive", f"file={image},format=raw,if=virtio,snapshot=on", *shares,
          "-serial", f"file:{work / 'console'}", "-device", "virtio-serial-pci",
          "-chardev", f"{output},id=output", "-device", "virtconsole,chardev=output"],

@@ -5,11 +5,12 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Iterator
 
-from host import ROOT, say
+from host import ROOT, NoMachine, call, say
 from image import image, in_chroot
 
 LIB = "build/lib"  # as the guest sees it
@@ -23,8 +24,11 @@ PYTHONPATH={LIB} PYTHONPYCACHEPREFIX=build/pycache python3 -m pytest -q -p no:ca
 
 
 @contextlib.contextmanager
-def package(suite: str) -> Iterator[Path]:
+def package(suite: str, arch: str) -> Iterator[Path]:
     """A folder build/vm/SUITE with pylbpf in lib/ and the tests' BPF objects in bpf/; it stays as it is meanwhile."""
+    if arch != "amd64":
+        yield from_wheel(suite, arch)
+        return
     folder = ROOT / "build" / "vm" / suite
     (folder / "bpf").mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:
@@ -39,6 +43,23 @@ def package(suite: str) -> Iterator[Path]:
             made.write_text(key)
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield folder
+
+
+def from_wheel(suite: str, arch: str) -> Path:
+    """The newest wheel of dist/ that is for it."""
+    machine = {"arm64": "aarch64"}[arch]
+    python = call("debugfs", "-R", "stat /usr/bin/python3", image(suite, arch))
+    abi = "cp" + "".join(re.findall(r"python(\d)\.(\d+)", python)[0])
+    wheels = sorted((ROOT / "dist").glob(f"pylbpf-*-{abi}-{abi}-*{machine}.whl"), key=lambda path: path.stat().st_mtime)
+    if not wheels:
+        raise NoMachine(f"there is no wheel of {abi} for {machine} in dist/")
+    folder = ROOT / "build" / "vm" / f"{suite}-{arch}"
+    shutil.rmtree(folder / "lib", ignore_errors=True)
+    shutil.unpack_archive(wheels[-1], folder / "lib", "zip")
+    (folder / "bpf").mkdir(exist_ok=True)
+    for made in (ROOT / ".cache" / f"bpf-{machine}").glob("*"):  # by the tests of wheels
+        shutil.copytree(made, folder / "bpf" / made.name, dirs_exist_ok=True)
+    return folder
 
 
 def key_of(suite: str) -> str:
