@@ -44,9 +44,13 @@ def threads(*functions):
 
 
 def wait_for_load(thread: int) -> None:
-    """Until that thread is inside a load, where its signals wait."""
-    while not int(re.search(r"^SigBlk:\s*(\w+)", Path(f"/proc/self/task/{thread}/status").read_text(), re.MULTILINE)[1], 16):
-        time.sleep(0.001)
+    """Until that thread is inside a load, where its signals wait, or has ended."""
+    status = Path(f"/proc/self/task/{thread}/status")
+    give_up = time.monotonic() + 60
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        while not int(re.search(r"^SigBlk:\s*(\w+)", status.read_text(), re.MULTILINE)[1], 16):
+            assert time.monotonic() < give_up, "no load has been seen"
+            time.sleep(0.001)
 
 
 def during_a_load(function):
