@@ -397,7 +397,7 @@ def test_every_method_of_the_main_classes_was_tried():
         "items", "unload", "clone", "disassemble", "tobytes", "attach_trace", "attach_lsm", "attach_iter",
         "attach_struct_ops", "view_insns", "open", "detach_fds", "freeze", "stats", "read_batch_async",
         "typed", "view", "info", "fdinfo", "values", "popitem", "clear", "iter",
-        "to_numpy", "to_dict", "to_arrow", "to_pandas", "kernel",
+        "to_numpy", "to_dict", "to_arrow", "to_pandas", "kernel", "gen_loader",
     }
     for owner, cls in (("program", pylbpf.Program), ("map", pylbpf.Map), ("link", pylbpf.Link), ("obj", pylbpf.Object),
                        ("btf", pylbpf.Btf), ("ring", pylbpf.RingBuffer)):

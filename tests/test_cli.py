@@ -1,6 +1,7 @@
 """The command line: its commands are found, what they print is for people or for pipes, mistakes are one line."""
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -281,6 +282,48 @@ def test_top_tells_what_runs(bpf_objects):
         assert table.split()[:3] == ["id", "type", "name"] and " send " in table
     assert id not in {row["id"] for row in json.loads(run("top", "--json", "-a", "-i", "0.05")[0])}
     assert pylbpf
+
+
+def on_terminal(*arguments: str, until: bytes, key: bytes = b"") -> tuple[bytes, int]:
+    """Run a command on a terminal of 24 lines; when it has written `until`, press a key. All output, and the status."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("4H", 24, 120, 0, 0))
+    process = subprocess.Popen([sys.executable, "-m", "pylbpf", *arguments], stdin=its, stdout=its, stderr=its,
+                               env={**os.environ, "TERM": "xterm"}, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+                               start_new_session=True)
+    os.close(its)
+    output = b""
+    with contextlib.suppress(OSError):      # EIO when the last writer is gone
+        while part := os.read(ours, 1 << 16):
+            output += part
+            if key and until in output:
+                os.write(ours, key)
+                key = b""
+    os.close(ours)
+    assert until in output, output
+    return output, process.wait(timeout=30)
+
+
+@pytest.mark.bpf
+@pytest.mark.parametrize("arguments, key", [(("-n", "3"), b""), ((), b"\x03")], ids=["counted", "Ctrl-C"])
+def test_top_on_a_terminal_is_a_screen_of_its_own(bpf_objects, arguments, key):
+    import rings
+
+    with rings.loaded(bpf_objects["rings"]) as obj:
+        id = obj.programs["send"].info().id
+        output, status = on_terminal("top", "-a", "-i", "0.1", *arguments, until=b"cpu %", key=key)
+        assert id
+    assert status == 0
+    begin, end = output.index(b"\x1b[?1049h"), output.rindex(b"\x1b[?1049l")     # the other screen, and back
+    shown = output[begin:end]
+    assert b"held by" in shown and b"Traceback" not in output
+    assert output.count(b"\x1b[?25l") == output.count(b"\x1b[?25h") >= 1         # the cursor is back
+    assert key or shown.count(b"held by") >= 3
 
 
 def test_top_takes_no_nonsense():

@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -50,7 +53,7 @@ def test_kfuncs(requires_btf):
 
 def test_all_features_and_the_command(capsys):
     found = features.all()
-    assert found["program_types"][ProgramType.XDP] and set(found) == {"program_types", "map_types", "link_types"}
+    assert found["program_types"][ProgramType.XDP] and set(found) == {"program_types", "map_types", "link_types", "instructions"}
     assert main(["features", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["map_types"]["HASH"] is True and len(shown["program_types"]) == len(ProgramType) - 1
@@ -97,3 +100,28 @@ def test_lists(bpf_object, thing, capsys):
         assert str(id) in capsys.readouterr().out
     assert main([thing, "show", str(0x7FFFFFFF)]) == 1
     assert main([thing, "show", "zero"]) == 2
+
+
+def test_instructions():
+    found = {name: features.instructions(name) for name in (
+        "v1", "v2", "subprograms", "v3", "large", "bounded_loops", "atomics", "v4", "may_goto", "load_acquire")}
+    assert found == features.all()["instructions"]
+    linux = tuple(map(int, os.uname().release.split(".")[:2]))
+    since = {"v1": (4, 0), "v2": (4, 14), "subprograms": (4, 16), "v3": (5, 1), "large": (5, 2), "bounded_loops": (5, 3),
+             "atomics": (5, 12), "v4": (6, 6), "may_goto": (6, 9), "load_acquire": (6, 15)}
+    for name, version in since.items():
+        assert found[name] or linux < version, name
+        assert not found[name] or linux >= version, name
+    with pytest.raises(ValueError, match="v1, v2"):
+        features.instructions("v5")
+
+
+def test_instructions_without_rights():
+    if not kernel.has_capability("CAP_SYS_ADMIN"):
+        pytest.skip("root: no rights that could be dropped")
+    told = subprocess.run([sys.executable, "-c", (
+        "import os, pylbpf.features\n"
+        "os.setresuid(65534, 65534, 65534)\n"
+        "try: print(pylbpf.features.instructions('v4'))\n"
+        "except PermissionError as error: print(error)")], stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert "probe instructions v4" in told

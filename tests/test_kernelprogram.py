@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 import threading
+import time
 
 import pytest
 
@@ -275,3 +276,89 @@ def test_closed_by_another_thread_while_it_attaches(obj):
             program.attach_raw_tracepoint("task_rename").close()
         closing.join()
         assert program.closed
+
+
+# ---------------------------------------------------------------- closed by another thread
+
+
+LONG = 20_000_000       # runs of a program that does little: some tenths of a second
+
+
+def during_a_run(program, meanwhile):
+    """Run the program for long in another thread, and call meanwhile(); what became of the run."""
+    became: list[object] = []
+
+    def run() -> None:
+        try:
+            became.append(program.test_run(bytes(64), repeat=LONG).retval)
+        except ValueError as error:     # it was closed before the run began
+            became.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    time.sleep(0.05)
+    try:
+        meanwhile(thread, became)
+    finally:
+        thread.join()
+    return became[0]
+
+
+def test_closing_waits_for_nobody_and_disturbs_no_run(xdp):
+    program = Program.from_fd(xdp.programs["pass"])
+    fd = program.fd
+
+    def meanwhile(thread: threading.Thread, _: object) -> None:
+        program.close()
+        assert program.closed
+        with contextlib.suppress(OSError):
+            os.fstat(fd)
+            return
+        assert not thread.is_alive()    # it is open as long as the kernel has it
+
+    assert during_a_run(program, meanwhile) == 2
+    with pytest.raises(OSError):
+        os.fstat(fd)
+
+
+@pytest.mark.parametrize("end", ["close", "unload", "detach_fds"])
+def test_an_object_is_closed_after_the_runs(xdp, end):
+    program = xdp.programs["pass"]
+
+    def meanwhile(_: object, became: list[object]) -> None:
+        if end == "close":
+            xdp.close()
+        elif end == "unload":
+            program.unload()
+        else:
+            xdp.detach_fds().close()
+        assert became       # not before
+
+    assert during_a_run(program, meanwhile) == 2
+    with pytest.raises((ValueError, pylbpf.StateError)):
+        program.test_run(bytes(64))
+
+
+def test_runs_side_by_side_while_the_object_is_used(xdp):
+    program = xdp.programs["pass"]
+
+    def meanwhile(*_: object) -> None:
+        assert program.test_run(bytes(64)).retval == 2 and program.info().name == "pass"
+        assert xdp.maps["packets"].lookup(bytes(4))
+
+    assert during_a_run(program, meanwhile) == 2
+
+
+def test_numbers_are_asked_before_descriptors(xdp, bpf_object, veth):
+    """Whoever closes a program in __index__ gets an error, not another file under its number."""
+    for operation in ("prog_attach", "prog_detach", "link_create"):
+        other = Program.from_fd(xdp.programs["pass"])
+
+        class Number:
+            def __index__(self) -> int:
+                other.close()
+                return 1
+
+        with pytest.raises((ValueError, OSError)):
+            getattr(other, operation)(veth.name, AttachType.XDP, expected_revision=Number())
+        assert other.closed

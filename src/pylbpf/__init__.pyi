@@ -61,6 +61,7 @@ from .linker import link_files as link_files
 from .linkinfo import LinkInfo as LinkInfo
 from .linkset import LinkSet as LinkSet
 from .linkset import detach_many as detach_many
+from .loader import Loader as Loader
 from .loadopts import LoadOpts as LoadOpts
 from .log import set_print as set_print
 from .map import Map as Map
@@ -89,6 +90,7 @@ from .perfring import PerfRecord as PerfRecord
 from .perfevent import PerfEvent as PerfEvent
 from .perfstats import PerfCpu as PerfCpu
 from .perfstats import PerfStats as PerfStats
+from .token import Token as Token
 from .userring import UserRingBuffer as UserRingBuffer
 from .userring import UserSample as UserSample
 from .runstats import stats_enabled as stats_enabled
@@ -108,7 +110,7 @@ __all__ = [
     "Btf", "Member", "bit_field", "set_bit_field", "BtfInfo",
     "Link", "LinkSet", "LinkInfo",
     "query", "features", "symbols", "stats_enabled", "xdp", "TcHook", "TcFilter",
-    "Linker", "link_files",
+    "Linker", "link_files", "Loader", "Token",
     "RingBuffer", "Record", "RecordBatch", "RecordError", "Lease", "NativeCallback", "Consumer", "RingStats", "RingState",
     "PerfBuffer", "PerfRecord", "PerfStats", "PerfCpu", "PerfEvent", "UserRingBuffer", "UserSample",
     "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",

@@ -21,6 +21,8 @@ from .errors import BpfError, StateError
 
 libbpf.pylbpf_on_missing = note_missing
 
+cdef tuple UNKNOWN = (_errno.EINVAL, _errno.EOPNOTSUPP, _errno.ENOENT, _errno.ENODEV, _errno.ENOSYS, _errno.E2BIG, _errno.EBADF, 524)
+
 cdef enum:
     # enum bpf_prog_type
     KPROBE = 2
@@ -66,6 +68,22 @@ cdef class Attachable(Hooking):
     cdef int number(self) noexcept:
         return libbpf.bpf_program__fd(self.ptr)
 
+    cdef int hold(self) except -1:
+        cdef Handle handle = self.handle
+        cdef int fd
+        self.live()
+        if handle.waiting and not handle.inside():
+            handle.acquire("use")       # until it is closed, or not
+            handle.release()
+        fd = libbpf.bpf_program__fd(self.live())
+        if fd < 0:
+            raise StateError(_errno.EINVAL, "the program is not loaded", "use", str(self))
+        handle.users += 1
+        return fd
+
+    cdef void let_go(self) noexcept:
+        self.handle.users -= 1
+
     cdef int kind(self) except -1:
         return <int>libbpf.bpf_program__type(self.live())
 
@@ -90,7 +108,10 @@ cdef class Attachable(Hooking):
             # A callback may have made the link before it failed: nobody else will ever destroy it.
             if link != NULL:
                 libbpf.bpf_link__destroy(link)
-            finish(call, code, f"attach {kind}", self)
+            try:
+                finish(call, code, f"attach {kind}", self)
+            except BpfError as error:
+                raise explained(error, kind)
         finish(call, 0, None, None)
         made = make_link(link, self.handle, self, kind)
         made.event = event
@@ -137,6 +158,14 @@ cdef class Attachable(Hooking):
         if code == 0 and link == NULL:
             code = -EOPNOTSUPP
         return self.end(&call, link, code, locked, f"section '{self.section}'", event)
+
+
+def explained(error, str kind):
+    """An error of attaching; where a kernel would give it for what it does not know, NotSupported if it lacks the kind."""
+    if error.errno not in UNKNOWN:
+        return error
+    from .lacking import explain
+    return explain(error, kind)
 
 
 cdef bint on_tracepoint(const libbpf.bpf_program *program) noexcept nogil:

@@ -8,8 +8,8 @@ from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter, note_missing
 from .errors cimport finish, need
 from .link cimport link_of_descriptor
-from .paths cimport number_of
-from .targets cimport Anchor, Target, descriptor_of, interface_index, long_of, open_target, set_anchor
+from .paths cimport number64_of, number_of
+from .targets cimport Anchor, Target, beside, held, interface_index, open_target, set_anchor
 
 libbpf.pylbpf_on_missing = note_missing
 
@@ -59,7 +59,8 @@ cdef class Hooking(AtWork):
         cdef Anchor anchor
         cdef Call call
         cdef int code, program
-        set_anchor(&anchor, number_of(flags, "flags"), relative_fd, relative_id, expected_revision)
+        cdef Target other = beside(relative_fd)
+        set_anchor(&anchor, number_of(flags, "flags"), other, relative_id, expected_revision)
         if anchor.flags & ~ALLOW_AND_REPLACE or anchor.relative_fd or anchor.relative_id or anchor.expected_revision:
             need(1, 3, "a place in the order of programs")
         memset(&opts, 0, sizeof(opts))
@@ -68,8 +69,9 @@ cdef class Hooking(AtWork):
         opts.relative_fd = anchor.relative_fd
         opts.relative_id = anchor.relative_id
         opts.expected_revision = anchor.expected_revision
-        if replace_fd is not None:
-            opts.replace_fd = descriptor_of(replace_fd, "replace_fd")
+        cdef Target replaced = None if replace_fd is None else held(replace_fd, "replace_fd")
+        if replaced is not None:
+            opts.replace_fd = replaced.fd
         cdef str title = f"attach to {target} ({attach_type!r})"
         cdef bint locked = self.begin("attach")
         program = self.number()
@@ -90,7 +92,8 @@ cdef class Hooking(AtWork):
         cdef Anchor anchor
         cdef Call call
         cdef int code, program
-        cdef bint placed = set_anchor(&anchor, 0, relative_fd, relative_id, expected_revision)
+        cdef Target other = beside(relative_fd)
+        cdef bint placed = set_anchor(&anchor, 0, other, relative_id, expected_revision)
         memset(&opts, 0, sizeof(opts))
         opts.sz = sizeof(opts)
         opts.flags = anchor.flags
@@ -123,14 +126,15 @@ cdef class Hooking(AtWork):
         cdef Anchor anchor
         cdef Call call
         cdef int fd, program
-        set_anchor(&anchor, number_of(flags, "flags"), relative_fd, relative_id, expected_revision)
+        cdef Target other = beside(relative_fd)
+        set_anchor(&anchor, number_of(flags, "flags"), other, relative_id, expected_revision)
         memset(&opts, 0, sizeof(opts))
         opts.sz = sizeof(opts)
         opts.flags = anchor.flags
         if cookie and type == PERF_EVENT:
-            opts.perf_event.bpf_cookie = long_of(cookie, "cookie")
+            opts.perf_event.bpf_cookie = number64_of(cookie, "cookie")
         elif cookie:
-            opts.tracing.cookie = long_of(cookie, "cookie")
+            opts.tracing.cookie = number64_of(cookie, "cookie")
         elif anchor.relative_fd or anchor.relative_id or anchor.expected_revision:
             need(1, 3, "a place in the order of programs")
             # One union, in which these three look alike.
@@ -156,7 +160,8 @@ cdef class Hooking(AtWork):
         """
         cdef Call call
         cdef int code, program
-        cdef int fd = descriptor_of(sock, "socket")
+        cdef Target kept = held(sock, "socket")
+        cdef int fd = kept.fd
         cdef int option = SO_ATTACH_REUSEPORT_EBPF if self.kind() == SK_REUSEPORT else SO_ATTACH_BPF
         cdef bint locked = self.begin("attach socket")
         program = self.number()
@@ -177,7 +182,8 @@ cdef class Hooking(AtWork):
         cdef Call call
         cdef int code
         cdef int nothing = 0
-        cdef int fd = descriptor_of(sock, "socket")
+        cdef Target kept = held(sock, "socket")
+        cdef int fd = kept.fd
         cdef int option = (SO_DETACH_REUSEPORT_BPF if self.kind() == SK_REUSEPORT
                            else SO_DETACH_FILTER)
         cdef bint locked = self.begin("detach socket")

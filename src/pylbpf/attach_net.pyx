@@ -8,9 +8,9 @@ from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter, note_missing
 from .errors cimport finish, need
 from .link cimport link_of_descriptor
-from .paths cimport number_of
+from .paths cimport number_of, signed_of
 from .program cimport Program
-from .targets cimport Anchor, Target, descriptor_of, interface_index, open_target, set_anchor
+from .targets cimport Anchor, Target, beside, held, interface_index, open_target, set_anchor
 
 libbpf.pylbpf_on_missing = note_missing
 
@@ -70,7 +70,8 @@ cdef object in_order(Program self, str kind, int target, object where, tuple typ
     cdef Call call
     cdef int code = 0
     cdef int first_type = types[0] if types else CGROUP
-    cdef bint placed = set_anchor(&anchor, flags, relative_fd, relative_id, expected_revision)
+    cdef Target other = beside(relative_fd)
+    cdef bint placed = set_anchor(&anchor, flags, other, relative_id, expected_revision)
     cdef bint known = libbpf.libbpf_major_version() > 1 or <int>libbpf.libbpf_minor_version() >= minor
     if placed:
         need(1, minor, f"a place in the order of {kind}")
@@ -184,7 +185,8 @@ def attach_sockmap(Program self not None, map):
     cdef libbpf.bpf_link *link
     cdef Call call
     cdef int code = 0
-    cdef int fd = descriptor_of(map, "map")
+    cdef Target kept = held(map, "map")
+    cdef int fd = kept.fd
     cdef str title = f"sockmap {map}"
     cdef bint locked = self.begin_as("attach sockmap", (SK_SKB_STREAM_PARSER, SK_SKB_STREAM_VERDICT, SK_SKB_VERDICT,
                                                         SK_MSG_VERDICT))
@@ -209,12 +211,13 @@ def attach_netfilter(Program self not None, pf, hooknum, *, priority=0, flags=0)
     cdef libbpf.bpf_link *link
     cdef Call call
     cdef int code = 0
+    cdef int order = signed_of(priority, "priority")
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
     opts.pf = number_of(pf, "pf")
     opts.hooknum = number_of(hooknum, "hooknum")
     opts.flags = number_of(flags, "flags")
-    opts.priority = priority
+    opts.priority = order
     cdef str title = f"netfilter pf {pf}, hook {hooknum}"
     cdef bint locked = self.begin("attach netfilter")
     enter(&call, <PyObject *>self.handle)

@@ -10,7 +10,7 @@ from .c.uapi cimport __u64
 from .call cimport Call, enter, note_missing
 from .errors cimport need
 from .link cimport HIDDEN_EVENT
-from .paths cimport name_bytes, number_of, path_bytes
+from .paths cimport name_bytes, number64_of, number_of, path_bytes, signed_of
 from .program cimport Program
 from .targets cimport Functions, functions_of, memory_of
 
@@ -21,7 +21,7 @@ cdef str words(object path):
     return _os.fsdecode(path)
 
 
-def attach_kprobe(Program self not None, function, *, size_t offset=0, bint retprobe=False, unsigned long long cookie=0,
+def attach_kprobe(Program self not None, function, *, offset=0, bint retprobe=False, cookie=0,
                   attach_mode=0):
     """Attach to a kernel function, at ``offset`` bytes or at its return.
 
@@ -32,25 +32,27 @@ def attach_kprobe(Program self not None, function, *, size_t offset=0, bint retp
     cdef bytes raw = None if function is None else name_bytes(function, "function name")
     cdef const char *c_function = NULL
     cdef unsigned int mode = number_of(attach_mode, "attach_mode")
+    cdef size_t at = number64_of(offset, "offset")
+    cdef unsigned long long value = number64_of(cookie, "cookie")
     cdef libbpf.bpf_kprobe_opts opts
     cdef libbpf.bpf_link *link
     cdef Call call
     cdef int code = 0
     if raw is None:
-        if offset == 0:
+        if at == 0:
             raise ValueError("a kprobe needs a function, or an address as offset")
         need(1, 8, "a kprobe at an address")
     else:
         c_function = raw
     if mode:
         need(1, 2, "attach_mode")
-    cdef str title = f"{'kretprobe' if retprobe else 'kprobe'} {'' if function is None else function}+{offset}"
+    cdef str title = f"{'kretprobe' if retprobe else 'kprobe'} {'' if function is None else function}+{at}"
     cdef bint locked = self.begin("attach kprobe")
     # Up to 1.1 the struct ended before attach_mode; a longer one of zeros is accepted.
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
-    opts.bpf_cookie = cookie
-    opts.offset = offset
+    opts.bpf_cookie = value
+    opts.offset = at
     opts.retprobe = retprobe
     opts.attach_mode = <libbpf.probe_attach_mode>mode
     enter(&call, <PyObject *>self.handle)
@@ -99,13 +101,14 @@ def attach_kprobe_multi(Program self not None, pattern=None, *, syms=None, addrs
     return self.end(&call, link, code, locked, title)
 
 
-def attach_ksyscall(Program self not None, syscall, *, bint retprobe=False, unsigned long long cookie=0):
+def attach_ksyscall(Program self not None, syscall, *, bint retprobe=False, cookie=0):
     """Attach to a system call ("nanosleep"), whatever the kernel's function for it is named.
 
     ``cookie`` needs kernel 5.15. Source: bpf_program__attach_ksyscall().
     """
     cdef bytes raw = name_bytes(syscall, "system call")
     cdef const char *name = raw
+    cdef unsigned long long value = number64_of(cookie, "cookie")
     cdef libbpf.bpf_ksyscall_opts opts
     cdef libbpf.bpf_link *link
     cdef Call call
@@ -114,7 +117,7 @@ def attach_ksyscall(Program self not None, syscall, *, bint retprobe=False, unsi
     cdef bint locked = self.begin("attach ksyscall")
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
-    opts.bpf_cookie = cookie
+    opts.bpf_cookie = value
     opts.retprobe = retprobe
     enter(&call, <PyObject *>self.handle)
     with nogil:
@@ -124,8 +127,8 @@ def attach_ksyscall(Program self not None, syscall, *, bint retprobe=False, unsi
     return self.end(&call, link, code, locked, title, HIDDEN_EVENT)
 
 
-def attach_uprobe(Program self not None, path, *, int pid=-1, size_t offset=0, function=None, bint retprobe=False,
-                  unsigned long long cookie=0, size_t ref_ctr_offset=0, attach_mode=0):
+def attach_uprobe(Program self not None, path, *, pid=-1, offset=0, function=None, bint retprobe=False,
+                  cookie=0, ref_ctr_offset=0, attach_mode=0):
     """Attach to a function, or an offset in bytes, of a binary or shared library.
 
     ``pid`` -1 is every process, 0 this one. A ``function`` is looked up in the ELF symbols, and a ``path`` without
@@ -136,31 +139,35 @@ def attach_uprobe(Program self not None, path, *, int pid=-1, size_t offset=0, f
     cdef bytes raw_function = None if function is None else name_bytes(function, "function name")
     cdef const char *c_path = raw_path
     cdef unsigned int mode = number_of(attach_mode, "attach_mode")
+    cdef size_t at = number64_of(offset, "offset")
+    cdef size_t counter = number64_of(ref_ctr_offset, "ref_ctr_offset")
+    cdef unsigned long long value = number64_of(cookie, "cookie")
+    cdef int process = signed_of(pid, "pid")
     cdef libbpf.bpf_uprobe_opts opts
     cdef libbpf.bpf_link *link
     cdef Call call
     cdef int code = 0
     if mode:
         need(1, 2, "attach_mode")
-    cdef str title = f"{'uretprobe' if retprobe else 'uprobe'} {words(path)}:{function or ''}+{offset:#x}"
+    cdef str title = f"{'uretprobe' if retprobe else 'uprobe'} {words(path)}:{function or ''}+{at:#x}"
     cdef bint locked = self.begin("attach uprobe")
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
-    opts.ref_ctr_offset = ref_ctr_offset
-    opts.bpf_cookie = cookie
+    opts.ref_ctr_offset = counter
+    opts.bpf_cookie = value
     opts.retprobe = retprobe
     opts.attach_mode = <libbpf.probe_attach_mode>mode
     if raw_function is not None:
         opts.func_name = raw_function
     enter(&call, <PyObject *>self.handle)
     with nogil:
-        link = libbpf.bpf_program__attach_uprobe_opts(self.ptr, pid, c_path, offset, &opts)
+        link = libbpf.bpf_program__attach_uprobe_opts(self.ptr, process, c_path, at, &opts)
         if link == NULL:
             code = -errno
     return self.end(&call, link, code, locked, title, HIDDEN_EVENT)
 
 
-def attach_uprobe_multi(Program self not None, path, pattern=None, *, int pid=-1, syms=None, offsets=None, ref_ctr_offsets=None,
+def attach_uprobe_multi(Program self not None, path, pattern=None, *, pid=-1, syms=None, offsets=None, ref_ctr_offsets=None,
                         cookies=None, bint retprobe=False, bint session=False):
     """Attach to many functions of a binary by one link: a ``pattern`` with * and ?, or names, or ``offsets``.
 
@@ -173,6 +180,7 @@ def attach_uprobe_multi(Program self not None, path, pattern=None, *, int pid=-1
     cdef const char *c_path = raw_path
     cdef Functions many = functions_of(pattern, syms, offsets, "L", "offsets", ref_ctr_offsets, cookies)
     cdef const char *c_pattern = <const char *>memory_of(many.raw)
+    cdef int process = signed_of(pid, "pid")
     cdef libbpf.bpf_uprobe_multi_opts opts
     cdef libbpf.bpf_link *link
     cdef Call call
@@ -192,13 +200,13 @@ def attach_uprobe_multi(Program self not None, path, pattern=None, *, int pid=-1
     opts.session = session
     enter(&call, <PyObject *>self.handle)
     with nogil:
-        link = libbpf.bpf_program__attach_uprobe_multi(self.ptr, pid, c_path, c_pattern, &opts)
+        link = libbpf.bpf_program__attach_uprobe_multi(self.ptr, process, c_path, c_pattern, &opts)
         if link == NULL:
             code = -errno
     return self.end(&call, link, code, locked, title)
 
 
-def attach_usdt(Program self not None, path, provider, name, *, int pid=-1, unsigned long long cookie=0):
+def attach_usdt(Program self not None, path, provider, name, *, pid=-1, cookie=0):
     """Attach to a USDT probe of a binary or shared library, at all places where it stands.
 
     ``pid`` -1 is every process, 0 this one. The link has no descriptor, so it cannot be pinned, and it is closed
@@ -210,6 +218,8 @@ def attach_usdt(Program self not None, path, provider, name, *, int pid=-1, unsi
     cdef const char *c_path = raw_path
     cdef const char *c_provider = raw_provider
     cdef const char *c_name = raw_name
+    cdef unsigned long long value = number64_of(cookie, "cookie")
+    cdef int process = signed_of(pid, "pid")
     cdef libbpf.bpf_usdt_opts opts
     cdef libbpf.bpf_link *link
     cdef Call call
@@ -218,10 +228,10 @@ def attach_usdt(Program self not None, path, provider, name, *, int pid=-1, unsi
     cdef bint locked = self.begin("attach usdt")
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
-    opts.usdt_cookie = cookie
+    opts.usdt_cookie = value
     enter(&call, <PyObject *>self.handle)
     with nogil:
-        link = libbpf.bpf_program__attach_usdt(self.ptr, pid, c_path, c_provider, c_name, &opts)
+        link = libbpf.bpf_program__attach_usdt(self.ptr, process, c_path, c_provider, c_name, &opts)
         if link == NULL:
             code = -errno
     return self.end(&call, link, code, locked, title)

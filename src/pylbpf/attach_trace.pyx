@@ -8,15 +8,15 @@ from posix.unistd cimport close as close_fd
 from .c cimport libbpf, uapi
 from .call cimport Call, enter, note_missing
 from .errors cimport need
-from .paths cimport name_bytes, number_of
+from .paths cimport name_bytes, number64_of, number_of
 from .program cimport Program
-from .targets cimport Functions, Target, descriptor_of, duplicate_fd, functions_of, memory_of, open_target
+from .targets cimport Functions, Target, descriptor_of, duplicate_fd, functions_of, held, memory_of, open_target
 from .tracepoint cimport attach_tracepoint as attach_by_event
 
 libbpf.pylbpf_on_missing = note_missing
 
 
-def attach_raw_tracepoint(Program self not None, name, *, unsigned long long cookie=0):
+def attach_raw_tracepoint(Program self not None, name, *, cookie=0):
     """Attach to a raw tracepoint by name ("sys_enter").
 
     ``cookie`` (kernel 6.9, libbpf 1.4) is what bpf_get_attach_cookie() returns in the program. Minimum kernel 4.17.
@@ -24,6 +24,7 @@ def attach_raw_tracepoint(Program self not None, name, *, unsigned long long coo
     """
     cdef bytes raw = name_bytes(name, "tracepoint name")
     cdef const char *tracepoint = raw
+    cdef unsigned long long value = number64_of(cookie, "cookie")
     cdef libbpf.bpf_raw_tracepoint_opts opts
     cdef libbpf.bpf_link *link
     cdef Call call
@@ -32,10 +33,10 @@ def attach_raw_tracepoint(Program self not None, name, *, unsigned long long coo
     cdef bint locked = self.begin("attach raw_tracepoint")
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
-    opts.cookie = cookie
+    opts.cookie = value
     enter(&call, <PyObject *>self.handle)
     with nogil:
-        if cookie:
+        if value:
             link = libbpf.bpf_program__attach_raw_tracepoint_opts(self.ptr, tracepoint, &opts)
         else:
             link = libbpf.bpf_program__attach_raw_tracepoint(self.ptr, tracepoint)
@@ -44,7 +45,7 @@ def attach_raw_tracepoint(Program self not None, name, *, unsigned long long coo
     return self.end(&call, link, code, locked, title)
 
 
-def attach_tracepoint(Program self not None, category, name, *, unsigned long long cookie=0):
+def attach_tracepoint(Program self not None, category, name, *, cookie=0):
     """Attach to a tracepoint ("syscalls", "sys_enter_openat").
 
     Needs tracefs to look the event up. ``cookie`` needs kernel 5.15. Minimum kernel 4.7. As
@@ -54,6 +55,7 @@ def attach_tracepoint(Program self not None, category, name, *, unsigned long lo
     cdef bytes raw_name = name_bytes(name, "tracepoint name")
     cdef const char *c_category = raw_category
     cdef const char *c_name = raw_name
+    cdef unsigned long long value = number64_of(cookie, "cookie")
     cdef libbpf.bpf_link *link
     cdef Call call
     cdef int code = 0
@@ -62,18 +64,19 @@ def attach_tracepoint(Program self not None, category, name, *, unsigned long lo
     cdef bint locked = self.begin("attach tracepoint")
     enter(&call, <PyObject *>self.handle)
     with nogil:
-        link = attach_by_event(self.ptr, c_category, c_name, cookie, &event)
+        link = attach_by_event(self.ptr, c_category, c_name, value, &event)
         if link == NULL:
             code = -errno
     return self.end(&call, link, code, locked, title, event)
 
 
-def attach_perf_event(Program self not None, fd, *, unsigned long long cookie=0, bint force_ioctl=False):
+def attach_perf_event(Program self not None, fd, *, cookie=0, bint force_ioctl=False):
     """Attach to an open perf event, a descriptor or an object with fileno().
 
     The descriptor stays the caller's: the link works on a duplicate. ``cookie`` needs kernel 5.15;
     ``force_ioctl`` (libbpf 1.2) attaches without a kernel link. Source: bpf_program__attach_perf_event_opts().
     """
+    cdef unsigned long long value = number64_of(cookie, "cookie")
     cdef int number = descriptor_of(fd, "perf event")
     cdef int own
     cdef libbpf.bpf_perf_event_opts opts
@@ -93,7 +96,7 @@ def attach_perf_event(Program self not None, fd, *, unsigned long long cookie=0,
         raise
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
-    opts.bpf_cookie = cookie
+    opts.bpf_cookie = value
     opts.force_ioctl_attach = force_ioctl
     enter(&call, <PyObject *>self.handle)
     with nogil:
@@ -104,11 +107,12 @@ def attach_perf_event(Program self not None, fd, *, unsigned long long cookie=0,
     return self.end(&call, link, code, locked, title, own)
 
 
-def attach_trace(Program self not None, *, unsigned long long cookie=0):
+def attach_trace(Program self not None, *, cookie=0):
     """Attach to the BTF target the program was loaded for: tp_btf, fentry, fexit, fmod_ret, freplace.
 
     ``cookie`` needs kernel 5.19. Minimum kernel 5.5. Source: bpf_program__attach_trace_opts().
     """
+    cdef unsigned long long value = number64_of(cookie, "cookie")
     cdef libbpf.bpf_trace_opts opts
     cdef libbpf.bpf_link *link
     cdef Call call
@@ -116,7 +120,7 @@ def attach_trace(Program self not None, *, unsigned long long cookie=0):
     cdef bint locked = self.begin("attach trace")
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
-    opts.cookie = cookie
+    opts.cookie = value
     enter(&call, <PyObject *>self.handle)
     with nogil:
         link = libbpf.bpf_program__attach_trace_opts(self.ptr, &opts)
@@ -163,7 +167,8 @@ def attach_freplace(Program self not None, target, function):
     cdef libbpf.bpf_link *link
     cdef Call call
     cdef int code = 0
-    cdef int fd = descriptor_of(target, "target")
+    cdef Target kept = held(target, "target")
+    cdef int fd = kept.fd
     cdef str title = f"freplace {function} of {target}"
     cdef bint locked = self.begin("attach freplace")
     enter(&call, <PyObject *>self.handle)
@@ -209,13 +214,15 @@ def attach_iter(Program self not None, *, map=None, cgroup=None, order=0, pid=0,
         raise ValueError("order is for cgroups")
     memset(&info, 0, sizeof(info))
     if map is not None:
-        info.map.map_fd = descriptor_of(map, "map")
+        target = held(map, "map")
+        info.map.map_fd = target.fd
     elif cgroup is not None:
         target = open_target(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC, "cgroup")
         info.cgroup.cgroup_fd = target.fd
         info.cgroup.order = <uapi.bpf_cgroup_iter_order>way
     elif pid_fd is not None:
-        info.task.pid_fd = descriptor_of(pid_fd, "pid_fd")
+        target = held(pid_fd, "pid_fd")
+        info.task.pid_fd = target.fd
         if info.task.pid_fd == 0:
             raise ValueError("the kernel takes descriptor 0 for none: duplicate it")
     else:

@@ -36,7 +36,8 @@ from .program cimport Program, make_program
 from .sections cimport ON_TRACEPOINT, ON_UPROBE, Section, find
 from .workers cimport Crew, cancel, check_process, thread_count
 
-from .errors import StateError
+from .attach import explained
+from .errors import BpfError, StateError
 
 libbpf.pylbpf_on_missing = note_missing
 
@@ -261,6 +262,8 @@ cdef class Attaching:
             return self.raised[at]
         try:
             finish_kept(attempt.said, attempt.code, "attach", self.subject(at))
+        except BpfError as error:
+            return explained(error, self.subject(at).section)
         except BaseException as error:
             return error
 

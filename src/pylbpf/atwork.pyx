@@ -9,7 +9,7 @@ from .errors cimport finish
 from .info cimport program_info
 from .link cimport Linked
 from .paths cimport number_of
-from .targets cimport descriptor_of
+from .targets cimport Target, held
 from .testrun cimport test_run
 
 libbpf.pylbpf_on_missing = note_missing
@@ -45,7 +45,8 @@ cdef class AtWork(Linked):
 
         Minimum kernel 5.10. Source: bpf_prog_bind_map().
         """
-        cdef int fd = descriptor_of(map, "map")
+        cdef Target kept = held(map, "map")
+        cdef int fd = kept.fd
         cdef int program
         cdef Call call
         cdef int code
@@ -86,9 +87,10 @@ cdef class AtWork(Linked):
         out = PyBytes_AS_STRING(text)
         memset(&opts, 0, sizeof(opts))
         opts.sz = sizeof(opts)
-        program = self.fileno()
         enter(&call, NULL)
+        program = self.hold()
         with nogil:
             code = bpf.bpf_prog_stream_read(program, number, out, room, &opts)
+        self.let_go()
         finish(&call, code, f"read stream {number} of", self)
         return text[:code]

@@ -1,14 +1,19 @@
 """What this kernel can do, found out by trying, and remembered for the life of the process."""
-from libc.errno cimport errno
+from libc.errno cimport E2BIG, EINVAL, errno
+from libc.stdlib cimport calloc, free
 from libc.string cimport memset, strstr
 from posix.unistd cimport close as close_fd
 
 from .c cimport bpf, btf as c_btf, libbpf, uapi
 from .call cimport Call, enter
-from .errors cimport finish
+from .errors cimport fail, finish
 from .paths cimport name_bytes, number_of
 
-__all__ = ["program_type", "map_type", "helper", "kfunc", "link_type", "all"]
+__all__ = ["program_type", "map_type", "helper", "kfunc", "link_type", "instructions", "all"]
+
+cdef enum:
+    SOCKET_FILTER = 1       # enum bpf_prog_type
+    ENOTSUPP = 524          # of the kernel alone
 
 cdef dict _known = {}
 
@@ -18,6 +23,25 @@ cdef dict RELEASERS = {
     5: "bpf_netns_link_release", 6: "bpf_xdp_link_release", 7: "bpf_perf_link_release",
     8: "bpf_kprobe_multi_link_release", 9: "bpf_struct_ops_map_link_dealloc", 10: "bpf_nf_link_release",
     11: "tcx_link_release", 12: "bpf_uprobe_multi_link_release", 13: "netkit_link_release", 14: "sock_map_link_release",
+}
+
+
+# Sets of instructions: the smallest program that has one of them, as pairs of numbers (code with registers, offset,
+# immediate), in the order in which kernels learned them.
+cdef tuple ZERO = (0xb7, 0, 0)            # r0 = 0
+cdef tuple EXIT = (0x95, 0, 0)
+cdef tuple STORE = (0x0a7a, -8, 0)        # *(u64 *)(r10 - 8) = 0
+cdef dict INSTRUCTIONS = {
+    "v1": (ZERO, EXIT),
+    "v2": (ZERO, (0xa5, 0, 1), EXIT),                                   # if r0 < 1 goto +0
+    "subprograms": ((0x1085, 0, 1), EXIT, ZERO, EXIT),                  # call pc+1
+    "v3": (ZERO, (0x16, 0, 1), EXIT),                                   # if w0 == 1 goto +0
+    "large": (ZERO,) * 5000 + (EXIT,),                                  # more than 4096 of them
+    "bounded_loops": ((0xb7, 0, 9), (0x07, 0, -1), (0x55, -2, 0), EXIT),    # do r0 -= 1 while r0 != 0
+    "atomics": (ZERO, STORE, (0x0adb, -8, 1), EXIT),                    # r0 = fetch_add(r10 - 8, r0)
+    "v4": (ZERO, (0x00bf, 8, 0), EXIT),                                 # r0 = (s8)r0
+    "may_goto": (ZERO, (0xe5, 0, 0), EXIT),                             # may_goto +0
+    "load_acquire": (STORE, (0xa0db, -8, 0x100), EXIT),                 # r0 = load_acquire(r10 - 8)
 }
 
 
@@ -98,6 +122,48 @@ cdef bint refused(unsigned int type, unsigned int helper) noexcept:
     return strstr(log, b"cannot use helper") != NULL
 
 
+def instructions(name):
+    """Whether the kernel knows a set of instructions, by loading one of them.
+
+    "v1" to "v4" are clang's -mcpu=; "subprograms" (calls between functions; kernel 4.16), "large" (more than 4096
+    instructions; 5.2), "bounded_loops" (5.3), "atomics" (that return the value; 5.12), "may_goto" (6.9), "load_acquire"
+    (6.15) come with neither. ValueError for others, PermissionError without CAP_BPF. Source: bpf_prog_load().
+    """
+    if name not in INSTRUCTIONS:
+        raise ValueError(f"instructions are {', '.join(INSTRUCTIONS)}, not {name!r}")
+    key = "instructions", name
+    if key not in _known:
+        _known[key] = loads(INSTRUCTIONS[name], name)
+    return _known[key]
+
+
+cdef bint loads(tuple program, str name) except -1:
+    cdef size_t count = len(program)
+    cdef size_t at
+    cdef int fd
+    cdef bpf.bpf_prog_load_opts opts
+    cdef uapi.bpf_insn *code = <uapi.bpf_insn *>calloc(count, sizeof(uapi.bpf_insn))
+    if code == NULL:
+        raise MemoryError()
+    for at in range(count):
+        word, offset, immediate = program[at]
+        code[at].code = word & 0xff
+        code[at].dst_reg = word >> 8 & 0xf
+        code[at].src_reg = word >> 12
+        code[at].off = offset
+        code[at].imm = immediate
+    memset(&opts, 0, sizeof(opts))
+    opts.sz = sizeof(opts)
+    with nogil:
+        fd = bpf.bpf_prog_load(<uapi.bpf_prog_type>SOCKET_FILTER, NULL, b"GPL", code, count, &opts)
+    free(code)
+    if fd >= 0:
+        close_fd(fd)
+    elif fd != -EINVAL and fd != -E2BIG and fd != -ENOTSUPP:
+        fail(-fd, "probe", f"instructions {name}")
+    return fd >= 0
+
+
 def link_type(type):
     """Whether the kernel has a LinkType, as its list of symbols (/proc/kallsyms) says; None if that is empty.
 
@@ -162,7 +228,10 @@ cdef tuple read_kfuncs():
 
 
 def all():
-    """All program, map and link types, each a dictionary of members and whether the kernel has it; None: not to be asked."""
+    """All program, map and link types, each a dictionary of members and whether the kernel has it, and instructions by name.
+
+    None is what cannot be asked.
+    """
     from .enums import LinkType, MapType, ProgramType
 
     def ask(question, members):
@@ -176,4 +245,4 @@ def all():
         return found
 
     return {"program_types": ask(program_type, ProgramType), "map_types": ask(map_type, MapType),
-            "link_types": ask(link_type, LinkType)}
+            "link_types": ask(link_type, LinkType), "instructions": ask(instructions, INSTRUCTIONS)}

@@ -105,6 +105,8 @@ cdef class Handle:
     cdef list inner                 # maps whose descriptors libbpf borrows, until the object is closed
     cdef int preparing              # how many prepare_load callbacks run now
     cdef list made                  # links made by the attach callback that runs now, or None
+    cdef int users                  # calls that go on with a program's descriptor, but without the lock
+    cdef bint waiting               # for them to end, with the lock
     cdef object types               # what was made of its BTF: dtypes and the like
     cdef object owner               # weak reference to the Object
     cdef object __weakref__
@@ -125,6 +127,7 @@ cdef class Handle:
     cdef libbpf.bpf_program *target(self, libbpf.bpf_program *program) noexcept nogil
     cdef int settle(self, const libbpf.bpf_program *program) except -1
     cdef void release(self) noexcept
+    cdef int wait_users(self) except -1
     cdef int bind(self, libbpf.bpf_program *program, const Record *record) noexcept nogil
     cdef Binding *binding_of(self, const libbpf.bpf_program *program) noexcept nogil
     cdef const Record *record_of(self, const libbpf.bpf_program *program) noexcept nogil

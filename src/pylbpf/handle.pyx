@@ -7,12 +7,14 @@ lock, because libbpf lets one thread at a time into an object; and the mark of t
 """
 import errno as _errno
 
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.pythread cimport (
     PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_get_thread_ident,
     PyThread_release_lock, NOWAIT_LOCK, WAIT_LOCK,
 )
 from libc.stdlib cimport free, realloc
+from posix.unistd cimport usleep
 cimport cython
 
 from .c cimport libbpf
@@ -224,6 +226,18 @@ cdef class Handle:
     cdef void release(self) noexcept:
         self.holder = 0
         PyThread_release_lock(self.lock)
+
+    cdef int wait_users(self) except -1:
+        """Until no other thread is in a call with a program's descriptor, which is about to be closed."""
+        self.waiting = True
+        try:
+            while self.users:
+                with nogil:
+                    usleep(50)
+                PyErr_CheckSignals()
+        finally:
+            self.waiting = False
+        return 0
 
     cdef int bind(self, libbpf.bpf_program *program, const Record *record) noexcept nogil:
         cdef size_t capacity

@@ -5,7 +5,7 @@ from .c cimport bpf, libbpf
 from .call cimport Call, enter, note_missing
 from .errors cimport finish, need
 from .paths cimport number_of, path_bytes
-from .targets cimport descriptor_of
+from .targets cimport Target, held
 
 libbpf.pylbpf_on_missing = note_missing
 
@@ -19,6 +19,7 @@ cdef int open_pin(object path, object path_fd, unsigned int file_flags) except -
     cdef bytes raw = path_bytes(path)
     cdef const char *c_path = raw
     cdef bpf.struct_bpf_obj_get_opts opts
+    cdef Target folder
     cdef Call call
     cdef int fd
     memset(&opts, 0, sizeof(opts))
@@ -26,7 +27,8 @@ cdef int open_pin(object path, object path_fd, unsigned int file_flags) except -
     opts.file_flags = file_flags
     if path_fd is not None:
         need(1, 3, "path_fd")
-        opts.path_fd = descriptor_of(path_fd, "path_fd")
+        folder = held(path_fd, "path_fd")
+        opts.path_fd = folder.fd
         opts.file_flags |= PATH_FD
     enter(&call, NULL)
     with nogil:
@@ -39,12 +41,14 @@ cdef int pin_descriptor(int fd, object path, object path_fd, object subject) exc
     cdef bytes raw = path_bytes(path)
     cdef const char *c_path = raw
     cdef bpf.struct_bpf_obj_pin_opts opts
+    cdef Target folder
     cdef Call call
     cdef int code
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
     if path_fd is not None:
-        opts.path_fd = descriptor_of(path_fd, "path_fd")
+        folder = held(path_fd, "path_fd")
+        opts.path_fd = folder.fd
         opts.file_flags = PATH_FD
     enter(&call, NULL)
     with nogil:

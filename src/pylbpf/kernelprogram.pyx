@@ -13,8 +13,8 @@ from .handle cimport fork_generation
 from .info cimport ProgramInfo, program_info
 from .kernelfd cimport PROGRAM, open_number, open_pin, pin_descriptor
 from .link cimport link_of_descriptor
-from .paths cimport is_of_kind, name_bytes, number_of
-from .targets cimport descriptor_of, duplicate_fd, long_of
+from .paths cimport is_of_kind, name_bytes, number64_of, number_of
+from .targets cimport descriptor_of, duplicate_fd
 
 from .errors import StateError
 
@@ -84,6 +84,13 @@ cdef class KernelProgram(Hooking):
 
     cdef int number(self) noexcept:
         return self.own
+
+    cdef int hold(self) except -1:
+        self.begin("use")
+        return self.own
+
+    cdef void let_go(self) noexcept:
+        self.unlock(True)
 
     cdef int kind(self) except -1:
         return self.known.raw.type
@@ -176,7 +183,7 @@ cdef class KernelProgram(Hooking):
         memset(&opts, 0, sizeof(opts))
         opts.sz = sizeof(opts)
         opts.tp_name = c_name
-        opts.cookie = long_of(cookie, "cookie")
+        opts.cookie = number64_of(cookie, "cookie")
         cdef str title = f"raw_tracepoint {name or ''}".strip()
         cdef bint locked = self.begin("attach raw_tracepoint")
         enter(&call, NULL)

@@ -25,6 +25,9 @@ cdef class Linked:
     cdef bint begin(self, str operation) except -1
     cdef void unlock(self, bint locked) noexcept
     cdef int number(self) noexcept
+    # Its descriptor, which stays open until let_go(); meanwhile other threads may use the object.
+    cdef int hold(self) except -1
+    cdef void let_go(self) noexcept
     cdef int kind(self) except -1       # enum bpf_prog_type
 
 

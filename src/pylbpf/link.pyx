@@ -16,6 +16,7 @@ from .errors cimport fail, finish
 from .handle cimport Handle, fork_generation, leave_place, take_place
 from .kernelfd cimport LINK, open_number, open_pin, pin_descriptor
 from .paths cimport is_of_kind, number_of, path_bytes
+from .targets cimport Target, descriptor_of, duplicate_fd, held
 
 from .errors import NotSupported, StateError
 
@@ -25,10 +26,8 @@ cdef enum:
 
 # Of enum bpf_link_type, those that the kernel can put another program into: cgroup, iter, netns, xdp, tcx, netkit, sockmap.
 cdef tuple UPDATED = (3, 4, 5, 6, 11, 13, 14)
-
-cdef extern from "<fcntl.h>" nogil:
-    int fcntl(int fd, int command, ...)
-    int F_DUPFD_CLOEXEC
+# And those that end only when nobody holds them: raw_tracepoint, tracing, iter, perf_event, kprobe_multi, uprobe_multi.
+cdef tuple LASTING = (1, 2, 4, 7, 8, 12)
 
 cdef extern from "Python.h":
     int PyErr_ResourceWarning(object source, Py_ssize_t stack_level, const char *format, ...) except -1
@@ -45,6 +44,12 @@ cdef class Linked:
 
     cdef int number(self) noexcept:
         return -1
+
+    cdef int hold(self) except -1:
+        raise NotImplementedError
+
+    cdef void let_go(self) noexcept:
+        pass
 
     cdef int kind(self) except -1:
         raise NotImplementedError
@@ -215,11 +220,17 @@ cdef class Link:
         NotSupported for what is no link of the kernel: USDT, and perf events without one. Minimum kernel 5.8.
         Source: bpf_link_get_info_by_fd().
         """
-        cdef int fd = self.fd
-        if not is_of_kind(fd, "link"):
-            raise NotSupported(_errno.EOPNOTSUPP, "it is a perf event, not a link of the kernel", "read info of", self.name)
+        cdef int fd
         from .linkinfo import link_info
-        return link_info(fd)
+        self.wait_idle("read info of")
+        fd = self.fd
+        self.worker = PyThread_get_thread_ident()       # it is not closed meanwhile
+        try:
+            if not is_of_kind(fd, "link"):
+                raise NotSupported(_errno.EOPNOTSUPP, "it is a perf event, not a link of the kernel", "read info of", self.name)
+            return link_info(fd)
+        finally:
+            self.worker = 0
 
     def iter(self, *, bint text=False):
         """What the program of an iterator link writes, as a file: of bytes, or with ``text`` of UTF-8 text.
@@ -227,27 +238,37 @@ cdef class Link:
         Each call begins anew. The file has its lines, read() and the rest, is closed at the end of a loop over its
         lines, and outlives the link. Raises BpfError (EINVAL) for any other kind. Source: bpf_iter_create().
         """
-        cdef int link = self.fd
+        cdef int link
         cdef Call call
         cdef int fd
+        self.wait_idle("read lines of")
+        link = self.fd
+        self.worker = PyThread_get_thread_ident()
         enter(&call, NULL)
         with nogil:
             fd = bpf.bpf_iter_create(link)
-        finish(&call, fd, "read lines of", self)
+        self.done(&call, fd, "read lines of", self)
         from .lines import open_lines
         return open_lines(fd, text)
 
     def detach(self):
         """Detach in the kernel at once, even if others hold the link; the link object stays.
 
-        Raises BpfError where the kind cannot (EOPNOTSUPP: perf events and most tracing). Minimum kernel 5.9.
+        NotSupported for kinds that cannot: perf events, tracing and iterators. Minimum kernel 5.9.
         Source: bpf_link__detach().
         """
         cdef libbpf.bpf_link *ptr = self.live()
         cdef Call call
+        cdef unsigned int type = 0
+        cdef unsigned int id = 0
         cdef int code
         self.fd
         self.wait_idle("detach")
+        ptr = self.live()
+        if not identify(self.number(), &type, &id) or type in LASTING:
+            from .enums import LinkType
+            raise NotSupported(_errno.EOPNOTSUPP, "links of kind " + LinkType(type).name + " end with their last holder: close it"
+                               if id else "it is a perf event, not a link of the kernel: close it", "detach", self.name)
         ptr = self.live()
         self.worker = PyThread_get_thread_ident()
         enter(&call, NULL)
@@ -284,6 +305,7 @@ cdef class Link:
         Minimum kernel 5.7. Source: bpf_link_update().
         """
         cdef Linked subject
+        cdef Target kept
         cdef unsigned int bits = number_of(flags, "flags")
         cdef int old = -1
         cdef bint locked
@@ -291,7 +313,8 @@ cdef class Link:
             raise TypeError(f"a link is updated with a Program, not {program!r}")
         subject = program
         if old_program is not None:
-            old = number_of(old_program.fileno() if hasattr(old_program, "fileno") else old_program, "old_program")
+            kept = held(old_program, "old_program")
+            old = kept.fd
         self.fd
         locked = subject.begin("update")        # or another thread could close it meanwhile
         try:
@@ -436,10 +459,8 @@ cdef class Link:
         Closing it closes that duplicate: the program is detached when nobody holds the link any more. Raises
         BpfError (EINVAL) if the descriptor is not of a link. Source: bpf_link_get_info_by_fd().
         """
-        cdef int number = <int>number_of(fd.fileno() if hasattr(fd, "fileno") else fd, "fd")
-        cdef int copy = fcntl(number, F_DUPFD_CLOEXEC, <int>3)
-        if copy < 0:
-            fail(errno, "use descriptor", number)
+        cdef int number = descriptor_of(fd, "link")
+        cdef int copy = duplicate_fd(number)
         return adopt(copy, f"descriptor {number}")
 
     @staticmethod

@@ -186,6 +186,15 @@ cdef class Object:
                 return
         self.run(False)
 
+    def gen_loader(self):
+        """Instead of loading, make a Loader of the object, which loads it any time, by itself; the object is closed.
+
+        What was set before, as autoload and global variables, is in it; maps cannot be left out, nor pinned. Handlers'
+        prepare_load is called as in a load. BpfError if libbpf cannot; the object is FAILED then. Source: bpf_object__gen_loader().
+        """
+        from .loader import gen_loader
+        return gen_loader(self)
+
     def reopen(self):
         """Open the same source anew, with the same options and handlers; the way on from FAILED."""
         self.check_source("reopen")
@@ -355,6 +364,7 @@ cdef class Object:
                         handle.rings[id(ring)] = _ref(ring)
                         raise
                     locked = handle.acquire("close")
+            handle.wait_users()
             handle.check_views("close")     # taken meanwhile
             self.free_all()
         except ValueError:

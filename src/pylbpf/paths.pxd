@@ -3,4 +3,5 @@ cdef bytes path_bytes(object path)
 cdef bytes name_bytes(object name, str what)
 cdef unsigned int number_of(object value, str what) except? 0xffffffff
 cdef unsigned long long number64_of(object value, str what) except? 0xffffffffffffffff
+cdef int signed_of(object value, str what) except? -0x80000000
 cdef bint is_of_kind(int fd, str kind) except -1

@@ -1,6 +1,10 @@
 """What goes to C: paths and names as bytes without a NUL, which C would take for the end; numbers; descriptors."""
 import os as _os
 
+cdef extern from "Python.h":
+    bint PyLong_CheckExact(object value)
+    long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
+
 
 cdef bytes path_bytes(object path):
     cdef bytes raw = _os.fsencode(path)
@@ -23,23 +27,47 @@ cdef bytes name_bytes(object name, str what):
     return raw
 
 
-cdef unsigned int number_of(object value, str what) except? 0xffffffff:
-    """A number of 32 bits, or a member of an enum; nothing that would have to be cut or parsed."""
+cdef object index_of(object value, str what):
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{what} must be a number or a member of its enum, not {type(value).__name__}")
-    value = value.__index__()
-    if not 0 <= value < 1 << 32:
-        raise ValueError(f"{what} {value} does not fit 32 bits")
-    return value
+    return value.__index__()
+
+
+cdef int misfit(object value, str what, int bits) except -1:
+    raise ValueError(f"{what} {value} does not fit {bits} bits")
+
+
+cdef unsigned int number_of(object value, str what) except? 0xffffffff:
+    """A number of 32 bits, or a member of an enum; nothing that would have to be cut or parsed."""
+    cdef long long number
+    cdef int beyond = 0
+    if not PyLong_CheckExact(value):
+        value = index_of(value, what)
+    number = PyLong_AsLongLongAndOverflow(value, &beyond)
+    if beyond or not 0 <= number < <long long>1 << 32:
+        misfit(value, what, 32)
+    return <unsigned int>number
 
 
 cdef unsigned long long number64_of(object value, str what) except? 0xffffffffffffffff:
     """Likewise of 64 bits."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{what} must be a number or a member of its enum, not {type(value).__name__}")
-    value = value.__index__()
+    cdef long long number
+    cdef int beyond = 0
+    if not PyLong_CheckExact(value):
+        value = index_of(value, what)
+    number = PyLong_AsLongLongAndOverflow(value, &beyond)
+    if not beyond and number >= 0:
+        return number
     if not 0 <= value < 1 << 64:
-        raise ValueError(f"{what} {value} does not fit 64 bits")
+        misfit(value, what, 64)
+    return value
+
+
+cdef int signed_of(object value, str what) except? -0x80000000:
+    """Likewise of 32 bits, with a sign: a process, where -1 stands for all; a priority."""
+    value = index_of(value, what)
+    if not -1 << 31 <= value < 1 << 31:
+        misfit(value, what, 32)
     return value
 
 

@@ -536,6 +536,7 @@ cdef class Program(Attachable):
         cdef bint locked = self.handle.enter("unload")
         try:
             self.handle.require(1 << LOADED, "unload")
+            self.handle.wait_users()
             libbpf.bpf_program__unload(self.live())
         finally:
             if locked:

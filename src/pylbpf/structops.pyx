@@ -11,7 +11,8 @@ from .errors cimport finish
 from .handle cimport enter_all, release_all
 from .link cimport Link, STRUCT_OPS_LINK
 from .map cimport Map
-from .paths cimport is_of_kind, number_of
+from .paths cimport is_of_kind
+from .targets cimport Target, held
 
 from .errors import NotSupported
 
@@ -33,10 +34,12 @@ def update_map(Link link not None, map, old_map, unsigned int flags):
     cdef Call call
     cdef int code
     cdef int old = -1
+    cdef Target kept
     cdef libbpf.bpf_link *ptr
     cdef list locked = []
     if old_map is not None:
-        old = as_map(old_map).descriptor() if isinstance(old_map, Map) else number_of(old_map, "old_map")
+        kept = held(old_map, "old_map")
+        old = kept.fd
     link.fd
     if new.handle is not None:
         locked = enter_all([new.handle], "update")

@@ -3,9 +3,8 @@ from .c.uapi cimport __u32, __u64
 
 
 cdef class Target:
-    cdef int fd                 # good as long as this lives
-    cdef bint opened
-    cdef object owner           # keeps what the descriptor belongs to
+    cdef int fd                 # good as long as this lives,
+    cdef bint opened            # if it is ours
 
 
 cdef struct Anchor:
@@ -18,13 +17,17 @@ cdef struct Anchor:
 
 # A number, or an object with fileno(). The descriptor stays its owner's.
 cdef int descriptor_of(object thing, str what) except -1
+# Likewise, but of an object a duplicate: who closes that meanwhile does no harm.
+cdef Target held(object thing, str what)
 # The number of a network interface given by name or number.
 cdef int interface_index(object interface) except -1
 cdef int duplicate_fd(int fd) except -1
-# A descriptor as above, or a path that is opened for as long as the Target lives.
+# A descriptor as of held(), or a path that is opened for as long as the Target lives.
 cdef Target open_target(object thing, int flags, str what)
+# What relative_fd means; None for None.
+cdef Target beside(object relative_fd)
 # Fill in; true if anything differs from zero.
-cdef bint set_anchor(Anchor *anchor, unsigned int flags, object relative_fd, object relative_id,
+cdef bint set_anchor(Anchor *anchor, unsigned int flags, Target beside, object relative_id,
                      object expected_revision) except -1
 # Numbers as an array of C, of the format's letter, and names as an array of pointers into `raws`; None for None.
 cdef bytes array_of(object numbers, str letter, str what)
@@ -45,6 +48,3 @@ cdef Functions functions_of(object pattern, object syms, object numbers, str let
                             object cookies)
 # The memory of bytes; NULL for None.
 cdef const void *memory_of(bytes array) noexcept
-
-# A number of 64 bits.
-cdef unsigned long long long_of(object value, str what) except? 0xffffffffffffffff

@@ -6,7 +6,7 @@ from posix.fcntl cimport open as open_fd
 from posix.unistd cimport close as close_fd
 
 from .errors cimport fail
-from .paths cimport is_of_kind, name_bytes, number_of, path_bytes
+from .paths cimport is_of_kind, name_bytes, number64_of, number_of, path_bytes
 
 cdef extern from "<fcntl.h>" nogil:
     int fcntl(int fd, int command, ...)
@@ -70,16 +70,23 @@ cdef int duplicate_fd(int fd) except -1:
     return copy
 
 
-cdef Target open_target(object thing, int flags, str what):
+cdef Target held(object thing, str what):
     cdef Target target = Target.__new__(Target)
+    cdef int fd = descriptor_of(thing, what)
+    target.opened = not isinstance(thing, int)
+    target.fd = duplicate_fd(fd) if target.opened else fd
+    return target
+
+
+cdef Target open_target(object thing, int flags, str what):
+    cdef Target target
     cdef bytes raw
     cdef const char *path
     if isinstance(thing, int) or (hasattr(thing, "fileno") and not hasattr(thing, "__fspath__")):
-        target.fd = descriptor_of(thing, what)
-        target.owner = thing
-        return target
+        return held(thing, what)
     raw = path_bytes(thing)
     path = raw
+    target = Target.__new__(Target)
     with nogil:
         target.fd = open_fd(path, flags)
     if target.fd < 0:
@@ -88,28 +95,24 @@ cdef Target open_target(object thing, int flags, str what):
     return target
 
 
-cdef bint set_anchor(Anchor *anchor, unsigned int flags, object relative_fd, object relative_id,
+cdef Target beside(object relative_fd):
+    return None if relative_fd is None else held(relative_fd, "relative_fd")
+
+
+cdef bint set_anchor(Anchor *anchor, unsigned int flags, Target beside, object relative_id,
                      object expected_revision) except -1:
-    if relative_fd is not None and relative_id:
+    if beside is not None and relative_id:
         raise ValueError("give relative_fd or relative_id, not both")
     anchor.flags = flags
     anchor.relative_fd = 0
     anchor.relative_id = number_of(relative_id, "relative_id")
-    anchor.expected_revision = long_of(expected_revision, "expected_revision")
-    if relative_fd is not None:
-        anchor.relative_fd = descriptor_of(relative_fd, "relative_fd")
+    anchor.expected_revision = number64_of(expected_revision, "expected_revision")
+    if beside is not None:
+        anchor.relative_fd = beside.fd
         # Where nobody tells the kind, it is a program.
         if is_of_kind(anchor.relative_fd, "link") and not is_of_kind(anchor.relative_fd, "prog"):
             anchor.flags |= BPF_F_LINK
-    return bool(anchor.flags or relative_fd is not None or anchor.relative_id or anchor.expected_revision)
-
-
-cdef unsigned long long long_of(object value, str what) except? 0xffffffffffffffff:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{what} must be a number, not {type(value).__name__}")
-    if not 0 <= value < 1 << 64:
-        raise ValueError(f"{what} {value} does not fit 64 bits")
-    return value
+    return bool(anchor.flags or beside is not None or anchor.relative_id or anchor.expected_revision)
 
 
 cdef bytes array_of(object numbers, str letter, str what):

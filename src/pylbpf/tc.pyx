@@ -8,7 +8,7 @@ from .c cimport libbpf
 from .call cimport Call, enter, note_missing
 from .errors cimport finish, need
 from .paths cimport name_bytes, number_of
-from .targets cimport descriptor_of, interface_index
+from .targets cimport Target, held, interface_index
 
 __all__ = ["TcHook", "TcFilter"]
 
@@ -94,8 +94,9 @@ cdef class TcHook:
         cdef libbpf.bpf_tc_opts opts
         cdef Call call
         cdef int code
+        cdef Target kept = held(program, "program")
         fill(&opts, handle, priority)
-        opts.prog_fd = descriptor_of(program, "program")
+        opts.prog_fd = kept.fd
         opts.flags = libbpf.BPF_TC_F_REPLACE if replace else 0
         title = f"attach {program} to"
         enter(&call, NULL)

@@ -8,6 +8,7 @@ from libc.string cimport memcpy, memset
 
 from .c cimport bpf
 from .errors cimport fail
+from .link cimport Linked
 from .paths cimport number_of
 
 from .errors import error_class
@@ -45,7 +46,7 @@ cdef class TestRun:
         return f"<TestRun: retval {self.retval}, {self.duration} ns>"
 
 
-cdef object test_run(object program, int type, object data, object ctx, object repeat, object cpu, object flags,
+cdef object test_run(Linked program, int type, object data, object ctx, object repeat, object cpu, object flags,
                      object batch_size, bint live_frames, object data_size_out):
     cdef bpf.bpf_test_run_opts opts
     cdef Py_buffer data_in, ctx_in
@@ -115,11 +116,12 @@ cdef object test_run(object program, int type, object data, object ctx, object r
         if data_room:
             opts.data_out = out + ctx_room
             opts.data_size_out = data_room
-        fd = program.fileno()       # after the last code of others, which may have closed it
+        fd = program.hold()         # after the last code of others, which may have closed it
         with nogil:
             code = bpf.bpf_prog_test_run_opts(fd, &opts)
             if code < 0:
                 code = errno
+        program.let_go()
         if code and code != ENOSPC:
             fail(code, "test run", program)
         result = TestRun.__new__(TestRun)

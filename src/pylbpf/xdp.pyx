@@ -8,7 +8,7 @@ from .c cimport libbpf
 from .call cimport Call, enter, note_missing
 from .errors cimport finish
 from .paths cimport number_of
-from .targets cimport descriptor_of, interface_index
+from .targets cimport Target, held, interface_index
 
 __all__ = ["attach", "detach", "query", "XdpQuery"]
 
@@ -28,7 +28,7 @@ def attach(interface, program, *, flags=0, old_program=None):
     is the one which runs now; else BpfError (EEXIST). Minimum kernel 4.8, with old_program 5.7.
     Source: bpf_xdp_attach().
     """
-    change(interface_index(interface), descriptor_of(program, "program"), number_of(flags, "flags"), old_program,
+    change(interface_index(interface), held(program, "program"), number_of(flags, "flags"), old_program,
            "attach XDP program to", interface)
 
 
@@ -39,17 +39,20 @@ def detach(interface, *, flags=0, old_program=None):
     ``old_program`` only if that is the one which runs now. A program that a link holds is not detached: BpfError
     (EBUSY). Source: bpf_xdp_detach().
     """
-    change(interface_index(interface), -1, number_of(flags, "flags"), old_program, "detach XDP program of", interface)
+    change(interface_index(interface), None, number_of(flags, "flags"), old_program, "detach XDP program of", interface)
 
 
-cdef int change(int ifindex, int program, unsigned int flags, object old_program, str operation, object interface) except -1:
+cdef int change(int ifindex, Target new, unsigned int flags, object old_program, str operation, object interface) except -1:
     cdef libbpf.bpf_xdp_attach_opts opts
     cdef Call call
     cdef int code
+    cdef int program = -1 if new is None else new.fd
+    cdef Target old
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
     if old_program is not None:
-        opts.old_prog_fd = descriptor_of(old_program, "old_program")
+        old = held(old_program, "old_program")
+        opts.old_prog_fd = old.fd
     enter(&call, NULL)
     with nogil:
         if program < 0:

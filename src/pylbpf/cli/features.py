@@ -12,10 +12,10 @@ WORDS = {True: "yes", False: "no", None: "?"}
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--missing", is_flag=True, help="Only what it cannot.")
 def command(as_json: bool, missing: bool) -> int:
-    """Try which types of programs, maps and links the kernel has; "?" is what cannot be tried."""
+    """Try which types of programs, maps and links, and which instructions the kernel has; "?" is what cannot be tried."""
     from .. import features
 
-    found = {kind: {member.name: has for member, has in members.items() if not (missing and has)}
+    found = {kind: {getattr(member, "name", member): has for member, has in members.items() if not (missing and has)}
              for kind, members in features.all().items()}
     if as_json:
         _things.write_json(found)
