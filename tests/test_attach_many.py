@@ -115,7 +115,7 @@ def test_autoattach_is_for_whole_objects(mixed):
 
 
 def test_skipped(before):
-    with opened("xdp", "raw_tp/task_rename", name="skipping") as obj:
+    with opened("perf_event", "raw_tp/task_rename", name="skipping") as obj:
         with pylbpf.attach_many([obj]) as links:
             assert [link.program.name for link in links] == ["p0001"]
             assert [program.name for program in links.skipped] == ["p0000"]
@@ -159,7 +159,7 @@ class Noting(pylbpf.ProgramHandler):
             raise RuntimeError("not this one")
         if program.section == "mine/none":
             return None
-        return [program.attach_raw_tracepoint("task_rename") for _ in range(2)]
+        return [program.attach_raw_tracepoint(name) for name in ("task_rename", "oom_score_adj_update")]
 
 
 def test_handlers_have_their_turn_on_the_calling_thread(before):
@@ -170,7 +170,7 @@ def test_handlers_have_their_turn_on_the_calling_thread(before):
             assert [program.name for program in links.skipped] == ["p0002"]
             assert [section for section, _ in events] == ["mine/a", "mine/none", "mine/b"]
             assert {thread for _, thread in events} == {threading.get_ident()}
-            assert counted(obj) == 10
+            assert counted(obj) == 5
         assert counted(obj) == 0
 
 
@@ -356,7 +356,11 @@ def test_two_threads_with_the_same_objects_in_another_order():
         def work(items):
             try:
                 for _ in range(30):
-                    pylbpf.attach_many(items).close()
+                    try:
+                        pylbpf.attach_many(items).close()
+                    except FileExistsError:
+                        if not kernel.RAW_TRACEPOINTS_ONCE:
+                            raise
             except BaseException as error:
                 failures.append(error)
 

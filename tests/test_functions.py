@@ -115,9 +115,9 @@ SECTIONS = ["kprobe.multi/vfs_*", "kretprobe.multi/vfs_read*", "kprobe.multi/vfs
 
 
 @pytest.fixture
-def multi(requires_kprobe, requires_btf, tracefs):
-    if b"bpf_kprobe_multi_link" not in Path("/sys/kernel/btf/vmlinux").read_bytes():
-        pytest.skip("kprobe.multi: the kernel has none")
+def multi(tracefs):
+    if reason := kernel.no_kprobe_multi():
+        pytest.skip(reason)
     with pylbpf.open(objects.build(objects.many(len(SECTIONS), SECTIONS, with_map=True), "multi")) as obj:
         obj.load()
         yield obj
@@ -139,7 +139,9 @@ def test_many_are_attached_to_what_each_would_be(multi):
 
 
 @pytest.mark.bpf
-def test_what_is_not_there_is_told_for_its_program(requires_kprobe, tracefs):
+def test_what_is_not_there_is_told_for_its_program(tracefs):
+    if reason := kernel.no_kprobe_multi():
+        pytest.skip(reason)
     sections = ["kprobe.multi/vfs_*", "kprobe.multi/there_is_no_such_*", "kprobe.multi/vfs_r*"]
     with pylbpf.open(objects.build(objects.many(3, sections), "multi_missing")) as obj:
         obj.load()

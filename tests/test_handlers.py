@@ -204,9 +204,9 @@ def test_native_handler(plain, native, given):
         del functions
         with pylbpf.open(plain) as obj:
             obj.load()
-            assert len(obj.attach()) == 7
             with obj.programs["on_sample"].attach() as link:
                 assert isinstance(link, pylbpf.Link)
+            assert len(obj.attach()) == 7
             kernel.rename_task()
             assert value(obj.maps["hits"], 6) >= 1
     stats = pylbpf.handler_stats() - before
@@ -360,14 +360,14 @@ def test_section_info():
 def test_several_links_from_one_attach(plain):
     class Twice(Recorder):
         def attach(self, program):
-            return (program.attach_raw_tracepoint(HIT) for _ in range(2))
+            return (program.attach_raw_tracepoint(name) for name in (HIT, "task_newtask"))
 
     with pylbpf.open(plain, handlers=[Twice("sample"), rest()]) as obj:
         obj.load()
         with obj.programs["on_sample"].attach() as links:
             assert isinstance(links, pylbpf.LinkSet) and len(links) == 2
             kernel.rename_task()
-            assert value(obj.maps["hits"], 0) >= 2
+            assert value(obj.maps["hits"], 0) >= 1
         assert all(link.closed for link in links)
         assert len(obj.attach()) == 2 and len(obj.links) == 2
 
@@ -393,10 +393,12 @@ def test_override_without_attach_attaches_as_the_section_says(builtin):
     before = gil_takes()
     with pylbpf.open(builtin, handlers=[pylbpf.ProgramHandler(section="raw_tp+")]) as obj:
         obj.load()
-        links = obj.attach()
-        assert len(links) == 1 and links.skipped == ()
         with obj.programs["raw_tp"].attach():
             kernel.rename_task()
+        assert value(obj.maps["counts"], 0) >= 1
+        links = obj.attach()
+        assert len(links) == 1 and links.skipped == ()
+        kernel.rename_task()
         assert value(obj.maps["counts"], 0) >= 2
     assert gil_takes() == before
 

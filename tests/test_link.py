@@ -313,7 +313,8 @@ def test_link_set_is_a_sequence(bpf_object):
 def test_object_close_destroys_links_made_by_hand(bpf_object):
     with pylbpf.open(bpf_object("task_rename")) as obj:
         obj.load()
-        links = [obj.programs["on_task_rename"].attach() for _ in range(3)]
+        places = ("task_rename", "task_newtask", "sched_process_fork")
+        links = [obj.programs["on_task_rename"].attach_raw_tracepoint(place) for place in places]
         numbers = {link_id(link) for link in links}
         assert len(numbers) == 3 and numbers <= kernel.link_ids()
     assert all(link.closed for link in links)
@@ -360,5 +361,6 @@ def test_a_link_that_an_attach_returns_twice_is_one(bpf_object):
         obj.load()
         link = obj.programs["send"].attach()
         assert isinstance(link, pylbpf.Link)
+        link.close()
         links = obj.attach()
         assert len(links) == len(set(links))
