@@ -1,6 +1,7 @@
 """Tests on several machines: shared out, counted, and none of attaching that ran nowhere."""
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import objects
+from hooks import KINDS
 from outcomes import part_of
 
 if not (objects.ROOT / "tools/matrix.py").exists():
@@ -49,3 +51,9 @@ def test_kinds_of_attaching_by_machine():
     rows = {kind: cells for kind, *cells in matrix.kinds({"one": one, "two": machine()})}
     assert rows["fexit"] == ["yes", "-"] and rows["tcx"] == ["tcx", "-"] and rows["lsm"] == ["failed", "-"]
     assert rows["freplace"] == ["yes", "-"] and rows["struct_ops"] == ["-", "-"]
+
+
+def test_page_of_kernels_has_every_kind_and_where_it_ran():
+    rows = dict(re.findall(r"^\| `(.+?)` \| (.+) \|$", matrix.PAGE.read_text().partition(matrix.MARK)[2], re.MULTILINE))
+    assert rows.keys() == KINDS.keys() | matrix.OTHERS.keys()
+    assert all("yes" in cells.split(" | ") and "failed" not in cells for cells in rows.values())

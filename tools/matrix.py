@@ -109,13 +109,11 @@ def kinds(found: dict[str, dict[str, Any]]) -> list[list[str]]:
 def page(found: dict[str, dict[str, Any]]) -> str:
     """The tables of docs/kernels.md; this machine is nobody else's."""
     found = {machine: each for machine, each in found.items() if machine != "host"}
-    outcomes = {machine: Counter(outcome for outcome, _ in each["tests"].values()) for machine, each in found.items()}
     head = [["", *found], ["---"] * (len(found) + 1)]
-    whole = [[f"{name[0].upper()}{name[1:]}", *(str(each[name]) for each in found.values())] for name in ("kernel", "python", "libbpf")]
-    whole += [[f"tests {outcome}", *(str(outcomes[machine][outcome]) for machine in found)]
-              for outcome in ("passed", "failed", "skipped")]
+    versions = [[title, *(each[name] for each in found.values())]
+                for title, name in (("Linux", "kernel"), ("Python", "python"), ("libbpf", "libbpf"))]
     return "\n\n".join("\n".join(f"| {' | '.join(row)} |" for row in rows)
-                       for rows in (head + whole, head + [[f"`{kind}`", *cells] for kind, *cells in kinds(found)]))
+                       for rows in (head + versions, head + [[f"`{kind}`", *cells] for kind, *cells in kinds(found)]))
 
 
 def main() -> int:
