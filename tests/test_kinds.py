@@ -226,7 +226,11 @@ def test_inode_storage_is_by_file(tmp_path):
 
 
 def test_cgroup_storage_is_by_path(cgroup):
-    with make(MapType.CGRP_STORAGE, value="u4", max_entries=0) as map:
+    try:
+        made = make(MapType.CGRP_STORAGE, value="u4", max_entries=0)
+    except pylbpf.BpfError as error:
+        pytest.skip(f"map CGRP_STORAGE: the kernel refuses it ({error.strerror})")
+    with made as map:
         map[cgroup] = 3
         assert map[str(cgroup)] == 3
         del map[cgroup]
