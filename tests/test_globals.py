@@ -1,6 +1,7 @@
 """Global variables: read and written by name, before and after load."""
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import threading
@@ -654,3 +655,65 @@ def test_variables_of_an_arena_that_was_there_before():
 def test_an_arena_that_kills_who_writes_its_variables_is_not_loaded():
     with open_arena("|(1 << 17)") as obj, pytest.raises(pylbpf.StateError, match="SEGV_ON_FAULT"):
         load_arena(obj)
+
+
+# ---------------------------------------------------------------- structs
+
+SHADOWS = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+enum mode { OFF, ALL = 7 };
+struct inner { __u32 size; __u8 flags; };
+struct event { __u16 size; __u32 flags; __u64 data; enum mode mode; char name[8]; struct inner shape; struct inner T[2]; };
+struct event event = {.size = 11, .flags = 12, .data = 13, .shape = {14, 15}, .T = {{16, 17}, {18, 19}}};
+struct event events[2];
+SEC("socket") int use(void *ctx) { return event.size + events[1].size; }
+char _license[] SEC("license") = "GPL";
+"""
+
+
+@pytest.fixture
+def shadows():
+    with pylbpf.open(objects.build(SHADOWS, "shadows")) as obj:
+        obj.load()
+        yield obj.globals
+
+
+def test_members_come_before_what_numpy_has_of_that_name(shadows):
+    event = shadows.event
+    assert (event.size, event.flags, event.data, event["size"]) == (11, 12, 13, 11)
+    assert (event.shape.size, event.shape.flags, event.T[1].size, event.T["size"].tolist()) == (14, 15, 18, [16, 18])
+    event.size, event.shape.size, event.T[1].flags = 21, 24, 29
+    assert (shadows.event.size, shadows.event.shape.size, shadows.event["T"]["flags"].tolist()) == (21, 24, [17, 29])
+    shadows.events[1].size = 5
+    assert shadows.events["size"].tolist() == [0, 5] and shadows.events[1].size == 5
+    assert {"size", "shape"} <= set(dir(event)) and "21" in repr(event)
+
+
+def test_members_take_what_fits(shadows):
+    event = shadows.event
+    for name, value, error in (("size", 70000, ValueError), ("size", -1, ValueError), ("size", 80.9, TypeError),
+                               ("size", "81", TypeError), ("size", np.int64(-1), ValueError), ("name", "x" * 9, ValueError),
+                               ("mode", "SOME", ValueError), ("shape", {"sise": 1}, KeyError), ("shape", 5, TypeError)):
+        with pytest.raises(error, match=name):
+            setattr(event, name, value)
+        with pytest.raises(error, match=name):
+            event[name] = value
+        with pytest.raises(error, match=name):
+            shadows.event = {name: value}
+    with pytest.raises(AttributeError, match="did you mean 'size'"):
+        event.sise = 1
+    with pytest.raises(KeyError, match="did you mean 'size'"):
+        event["sise"] = 1
+    assert event.size == 11
+    event.mode, event.name, event.shape = "ALL", "web", {"flags": 3}
+    assert (shadows.event.mode, shadows.event.name, shadows.event.shape.tolist()) == (7, b"web", (14, 3))
+    event.T = [(1, 2), (3, 4)]
+    assert shadows.event.T.tolist() == [(1, 2), (3, 4)]
+
+
+def test_names_that_can_be_asked_for(obj):
+    for name in obj.globals:
+        with contextlib.suppress(pylbpf.StateError):        # known after load
+            obj.globals[name]
+        assert name in obj.globals

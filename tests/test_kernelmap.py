@@ -102,7 +102,9 @@ def test_what_is_no_map_is_refused(bpf_object, bpffs):
 
 def test_bad_definitions_are_errors():
     with pytest.raises(pylbpf.BpfError, match="create map 'bad'"):
-        Map.create(MapType.HASH, name="bad")
+        Map.create(MapType.HASH, key_size=4, value_size=4, max_entries=1, flags=1 << 31, name="bad")
+    with pytest.raises(ValueError, match="map 'bad' of type 1 needs value or value_size"):
+        Map.create(MapType.HASH, key="u4", max_entries=5, name="bad")
     for wrong in ({"key_size": -1}, {"max_entries": 1 << 32}, {"flags": 1 << 40}):
         with pytest.raises(ValueError):
             small(**wrong)

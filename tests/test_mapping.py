@@ -751,3 +751,9 @@ def test_one_iterator_is_for_one_thread():
         finally:
             sys.setswitchinterval(interval)
         assert all(key == value for key, value in seen) and len({key for key, _ in seen}) == len(seen)
+
+
+def test_keys_that_are_arrays_have_a_hash():
+    with of("(6,)u1") as map:
+        map[(1, 2, 3, 4, 5, 6)] = 7
+        assert dict(map) == {(1, 2, 3, 4, 5, 6): 7} == dict(map.items()) and list(map)[0] in map

@@ -124,7 +124,8 @@ cdef class Codec:
             return double_
         if form == ARRAY:
             import numpy
-            return numpy.frombuffer(PyBytes_FromStringAndSize(data, self.size), self.dtype.base).reshape(self.dtype.shape)
+            array = numpy.frombuffer(PyBytes_FromStringAndSize(data, self.size), self.dtype.base).reshape(self.dtype.shape)
+            return hashable(array.tolist()) if self.is_key else array
         return PyBytes_FromStringAndSize(data, self.size)
 
     cdef object scalar(self, const char *data):
@@ -274,6 +275,11 @@ cdef class Codec:
         self.opened = -1
         close_fd(fd)
         return 0
+
+
+cdef object hashable(object items):
+    """Lists within lists as tuples within tuples."""
+    return tuple([hashable(item) for item in items]) if isinstance(items, list) else items
 
 
 cdef inline int native_shift(Py_ssize_t size) noexcept nogil:

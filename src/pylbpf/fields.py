@@ -25,6 +25,8 @@ def pack(dtype: numpy.dtype[Any], value: Any, what: str) -> numpy.ndarray[Any, A
 def put(room: numpy.ndarray[Any, Any], value: Any, what: str) -> None:
     """Set the one element of `room`, whose shape is that of an array within the element."""
     dtype, shape = room.dtype, room.shape[1:]
+    if isinstance(value, str) and not shape and dtype.metadata and value in dtype.metadata.get("enum", ()):
+        value = dtype.metadata["enum"][value]
     if dtype.kind in TAKEN:
         room[0] = _numbers(dtype, value, shape, what)
     elif shape:

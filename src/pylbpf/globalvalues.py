@@ -36,8 +36,9 @@ def read(variable: Variable) -> Any:
     else:
         found = numpy.frombuffer(data, base).reshape(shape)
     if base.names is not None:
-        found = found.view(numpy.recarray)
-        return found if shape else found[()]    # a record: its members are attributes, and live too
+        from .structs import Structs
+        found = found.view(Structs)
+        return found if shape else found[()]
     return found
 
 
@@ -62,7 +63,7 @@ def write(variable: Variable, value: Any) -> None:
         raw = bytes(value)
     else:
         new = numpy.frombuffer(bytearray(variable.load()), dtype.base).reshape(dtype.shape)
-        _assign(new, value, variable.describe())
+        assign(new, value, variable.describe())
         raw = new.tobytes()
     variable.store(raw)
 
@@ -91,17 +92,21 @@ def _text(variable: Variable, value: Any, size: int) -> bytes:
 
 def _enum(variable: Variable, value: Any, dtype: Any) -> bytes:
     import numpy
-    names = dtype.metadata["enum"]
     if isinstance(value, str):
-        if value not in names:
-            from difflib import get_close_matches
-            close = get_close_matches(value, names, 3) or list(names)[:10]
-            raise ValueError(f"{variable.describe()} cannot be {value!r}: did you mean {' or '.join(map(repr, close))}?")
-        value = names[value]
+        value = _enumerator(value, dtype, variable.describe())
     if not isinstance(value, (int, numpy.integer)):
         raise TypeError(f"{variable.describe()} takes a number or a name of its enum, not {type(value).__name__}")
     _check_range(int(value), int(value), dtype, variable.describe())
     return int(value).to_bytes(dtype.itemsize, sys.byteorder, signed=dtype.kind == "i")
+
+
+def _enumerator(name: str, dtype: Any, what: str) -> int:
+    names: dict[str, int] = dtype.metadata["enum"]
+    if name not in names:
+        from difflib import get_close_matches
+        close = get_close_matches(name, names, 3) or list(names)[:10]
+        raise ValueError(f"{what} cannot be {name!r}: did you mean {' or '.join(map(repr, close))}?")
+    return names[name]
 
 
 # ---------------------------------------------------------------- arrays and structs
@@ -128,7 +133,7 @@ def _fit_floats(values: Any, dtype: Any, what: str) -> Any:
     return fitted
 
 
-def _assign(target: Any, value: Any, what: str) -> None:
+def assign(target: Any, value: Any, what: str) -> None:
     """Set an array, or a struct as an array without dimensions."""
     import numpy
 
@@ -146,6 +151,8 @@ def _assign(target: Any, value: Any, what: str) -> None:
     if target.dtype.kind == "S":
         _assign_texts(target, value, what)
         return
+    if isinstance(value, str) and not target.shape and "enum" in (target.dtype.metadata or {}):
+        value = _enumerator(value, target.dtype, what)
     try:
         new = exact(value)
     except (ValueError, TypeError) as error:
@@ -168,7 +175,7 @@ def _assign_each(target: Any, values: Any, what: str) -> None:
     if len(values) != len(target):
         raise ValueError(f"{what} has {len(target)} elements, not {len(values)}")
     for i, value in enumerate(values):
-        _assign(target[i:i + 1].reshape(target.shape[1:]), value, f"{what}[{i}]")
+        assign(target[i:i + 1].reshape(target.shape[1:]), value, f"{what}[{i}]")
 
 
 def _assign_members(target: Any, value: Any, what: str) -> None:
@@ -186,12 +193,15 @@ def _assign_members(target: Any, value: Any, what: str) -> None:
         if name in bits:
             set_bit_field(target, name, part)
         elif name in target.dtype.names:
-            _assign(target[name], part, f"{what}.{name}")
+            assign(target[name], part, f"{what}.{name}")
         else:
-            from difflib import get_close_matches
-            close = get_close_matches(str(name), [*target.dtype.names, *bits], 3)
-            hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-            raise KeyError(f"{what} has no member {name!r}{hint}")
+            raise KeyError(no_member(what, name, target.dtype))
+
+
+def no_member(what: str, name: object, dtype: Any) -> str:
+    from difflib import get_close_matches
+    close = get_close_matches(str(name), [*dtype.names, *(dtype.metadata or {}).get("bits", {})], 3)
+    return f"{what} has no member {name!r}{'; did you mean ' + ' or '.join(map(repr, close)) + '?' if close else ''}"
 
 
 def _assign_texts(target: Any, value: Any, what: str) -> None:

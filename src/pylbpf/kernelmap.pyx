@@ -13,7 +13,7 @@ from .errors cimport fail, finish
 from .handle cimport fork_generation
 from .kernelfd cimport MAP, open_number, open_pin
 from .paths cimport is_of_kind, name_bytes, path_bytes
-from .targets cimport duplicate_fd
+from .targets cimport descriptor_of, duplicate_fd
 
 from .errors import StateError
 
@@ -101,7 +101,12 @@ cdef KernelMap create_map(int type, object name, unsigned int key_size, unsigned
 
 
 cdef KernelMap duplicated_map(object fd):
-    return own_map(duplicate_fd(fd if isinstance(fd, int) else fd.fileno()), None)
+    cdef int number = descriptor_of(fd, "map")
+    cdef int copy = duplicate_fd(number)
+    if not is_of_kind(copy, "bpf-map"):
+        close_fd(copy)
+        raise ValueError(f"descriptor {number} is not a BPF map")
+    return own_map(copy, None)
 
 
 cdef KernelMap pinned_map(object path, object path_fd, unsigned int file_flags):

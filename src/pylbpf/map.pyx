@@ -37,6 +37,9 @@ cdef enum:
     BLOOM_FILTER = 30
     CGRP_STORAGE = 32
 
+# Hashes, arrays and tries: what the kernel would say of one without a size is EINVAL.
+cdef tuple PLAIN = (1, 2, 5, 6, 9, 10, 11)
+
 
 cdef class Map(Mapping):
     """One map, of an object or by itself.
@@ -84,6 +87,9 @@ cdef class Map(Mapping):
         cdef int types = -1
         cdef KernelMap kept
         cdef unsigned int entries = number_of(max_entries, "max_entries")
+        if number in PLAIN and not (key_bytes and value_bytes and entries):
+            missing = "key or key_size" if not key_bytes else "value or value_size" if not value_bytes else "max_entries"
+            raise ValueError(f"map '{name}' of type {number} needs {missing}")
         memset(&opts, 0, sizeof(opts))
         opts.sz = sizeof(opts)
         opts.map_flags = number_of(flags, "flags")

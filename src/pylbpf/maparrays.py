@@ -152,14 +152,21 @@ def from_python(given, base, what, map):
         if any(isinstance(item, dict) for item in given):
             from .fields import pack
             return np.frombuffer(b"".join(bytes(pack(base, item, f"one of the {what} of {map}")) for item in given), base)
-        array = np.array(given, base)
+        try:
+            array = np.array(given, base)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{what} of {map} are {base}: {error}") from None
         if not same(array.tolist(), given):
             raise ValueError(f"{what} of {map} are {base}: there are some that do not fit")
         return array
     if base.kind == "S" and any(isinstance(item, str) and "\0" in item for item in flat(given)):
         raise ValueError(f"NUL in one of the {what} of {map}")
     if base.kind == "V":
-        items = [bytes(item) for item in given]
+        items = []
+        for item in given:
+            if isinstance(item, (str, int, np.integer)):    # of a number bytes() makes so many zeros
+                raise TypeError(f"{what} of {map} have {base.itemsize} bytes: {item!r} is no bytes")
+            items.append(bytes(item))
         for item in items:
             if len(item) != base.itemsize:
                 raise ValueError(f"{what} of {map} have {base.itemsize} bytes: {item!r} has {len(item)}")
@@ -171,7 +178,9 @@ def from_python(given, base, what, map):
         if (np.isinf(result) & ~np.isinf(array)).any():
             raise ValueError(f"{what} of {map} are {base}: there are some that do not fit")
         return result
-    if base.kind in "iu" and array.dtype.kind == "f":      # what numpy makes of 3 and 1 << 63
+    if base.kind in "iu" and array.dtype.kind == "f" and array.size:    # what numpy makes of 3 and 1 << 63
+        if any(isinstance(item, (float, np.floating)) for item in flat(given)):
+            raise TypeError(f"{what} of {map} are {base}, not floats")
         return np.asarray(given, object)
     return np.char.encode(array, "utf-8") if array.dtype.kind == "U" and base.kind == "S" else array
 
@@ -283,6 +292,8 @@ def update_many(map, keys, values, *, flags=0):
             raise ValueError(f"{len(fitted) // batch.key_size} keys, {len(room) // batch.value_bytes} values for {map}")
         _update_many(batch, fitted, room, flags=flags)
     except BaseException as error:
+        if isinstance(error, KeyError) and layout.key.kind in "iu":
+            error.args = (np.frombuffer(error.args[0], layout.key)[0].item(),)
         if not hasattr(error, "done"):
             error.done = 0
         raise

@@ -19,6 +19,7 @@ from .c cimport bpf, libbpf, uapi
 from .call cimport note_missing
 from .definition cimport Definition, has_indexes, per_cpu
 from .errors cimport fail
+from .paths cimport number64_of
 
 libbpf.pylbpf_on_missing = note_missing
 
@@ -276,13 +277,14 @@ cdef class Batch:
             advise(self.keys)
         return 0
 
-    def read(self, *, bint pop=False, limit=None, unsigned long long flags=0):
+    def read(self, *, bint pop=False, limit=None, flags=0):
         """Read all elements into ``keys`` and ``values``; with ``pop`` take them out of the map, at most ``limit``.
 
         Arrays leave ``keys`` empty: they are in order. What was taken out is there also after an exception.
         """
+        cdef uint64_t bits = number64_of(flags, "flags")
         try:
-            self.gather(pop, SIZE_MAX if limit is None else min(limit, SIZE_MAX), flags)
+            self.gather(pop, SIZE_MAX if limit is None else min(limit, SIZE_MAX), bits)
         finally:
             PyByteArray_Resize(self.values, self.count * self.value_bytes)
             if len(self.keys):
@@ -397,11 +399,12 @@ cdef class Batch:
 
     # Into memory of the caller's
 
-    def read_into(self, keys, values, *, unsigned long long flags=0):
+    def read_into(self, keys, values, *, flags=0):
         """Read all elements into two writable buffers and return their number; ValueError if they are too small.
 
         For arrays ``keys`` may be None. Elements may have been written also when it raises.
         """
+        cdef uint64_t bits = number64_of(flags, "flags")
         cdef Py_buffer key_buffer
         cdef Py_buffer value_buffer
         cdef bint keyed = keys is not None
@@ -416,7 +419,7 @@ cdef class Batch:
                 room = value_buffer.len // max(1, self.value_bytes)
                 if keyed:
                     room = min(room, <size_t>(key_buffer.len // max(1, self.key_size)))
-                self.fill(<char *>key_buffer.buf if keyed else NULL, <char *>value_buffer.buf, room, flags)
+                self.fill(<char *>key_buffer.buf if keyed else NULL, <char *>value_buffer.buf, room, bits)
                 return self.count
             finally:
                 if keyed:

@@ -70,7 +70,9 @@ def by_age(layout, older_than, field, clock):
         raise TypeError(f"older_than must be seconds or a timedelta, not {type(older_than).__name__}")
     if not 0 <= older_than < float("inf"):
         raise ValueError(f"older_than must be a time of 0 seconds or more, not {older_than}")
-    age = round(older_than * 1e9)
+    if field is not None and not isinstance(field, str):
+        raise TypeError(f"field must be a name, or names with dots between, not {type(field).__name__}")
+    age = round(min(older_than, 1e15) * 1e9)
     path = field.split(".") if field is not None else []
     dtype = stamp(layout, path)
     cpus = layout.batch.cpus

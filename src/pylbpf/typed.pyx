@@ -18,6 +18,17 @@ from .definition import possible_cpus
 libbpf.pylbpf_on_missing = note_missing
 
 
+cdef object dtype_in(Btf types, unsigned int id, Py_ssize_t size):
+    """What a type is to numpy; None of what has no values or another size."""
+    if id == 0:
+        return None
+    try:
+        dtype = types.dtype(id)
+    except (ValueError, IndexError):
+        return None
+    return dtype if dtype.itemsize == size else None
+
+
 cdef class Typed(Arrays):
     """The part of Map that knows what keys and values are."""
 
@@ -123,9 +134,19 @@ cdef class Typed(Arrays):
         return info.btf_id
 
     def _said(self):
-        """The dtypes that create() or typed() gave to keys and values, or None."""
-        return (self.key_codec.numpy_dtype() if self.key_said else None,
-                self.value_codec.numpy_dtype() if self.value_said else None)
+        """The dtypes that create(), typed() or the object's own types give to keys and values, or None."""
+        key = value = types = None
+        if self.ptr != NULL and not (self.key_said and self.value_said):
+            types = self._types()
+        if self.key_said:
+            key = self.key_codec.numpy_dtype()
+        elif types is not None:
+            key = dtype_in(types, libbpf.bpf_map__btf_key_type_id(self.ptr), self.key_bytes())
+        if self.value_said:
+            value = self.value_codec.numpy_dtype()
+        elif types is not None:
+            value = dtype_in(types, libbpf.bpf_map__btf_value_type_id(self.ptr), self.part_bytes())
+        return key, value
 
     cdef int require_keys(self) except -1:
         self.ready()

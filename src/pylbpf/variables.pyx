@@ -86,13 +86,16 @@ cdef class Globals:
         self.find(name, KeyError).set(value)
 
     def __contains__(self, name):
-        return name in self.table or name in self.sections
+        return type(self.table.get(name)) is Variable or name in self.sections
 
     def __iter__(self):
-        return iter(self.table)
+        """Names; of variables with equal names the pairs of section and name."""
+        return iter([key for name, found in self.table.items()
+                     for key in ([name] if type(found) is Variable else
+                                 [key for key, variable in self.sections.items() if variable in found])])
 
     def __len__(self):
-        return len(self.table)
+        return len(self.sections)
 
     def __dir__(self):
         return sorted(self.table)

@@ -18,6 +18,7 @@ cdef class Walk:
     cdef char *other
     cdef Py_ssize_t left
     cdef bint begun
+    cdef bint gaps                  # it has keys for places where nothing is
 
     cdef int in_use(self) except -1
     cdef bint fill(self) except -1

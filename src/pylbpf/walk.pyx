@@ -8,6 +8,7 @@ from libc.stdlib cimport free, malloc
 from .c cimport bpf, libbpf
 from .call cimport note_missing
 from .codec cimport shown
+from .definition cimport has_indexes
 from .element cimport Element
 from .typed cimport descriptor_of, rounded
 
@@ -84,11 +85,11 @@ cdef class Walk:
             self.left -= 1
             if self.left:
                 self.step(fd, key[0])
-            if self.what == KEYS:
+            if self.what == KEYS and not self.gaps:
                 return True
             value[0] = self.memory + 2 * rounded(map.key_codec.size)
             code = bpf.bpf_map_lookup_elem(fd, key[0], value[0])
-            if code == 0:
+            if code == 0 or self.what == KEYS and code != -ENOENT:    # of some kinds nobody can read the values
                 return True
             if code != -ENOENT:
                 map.refuse(code, "look up in", None)
@@ -151,6 +152,7 @@ cdef Walk stroll(Element map, What what):
     made.map = map
     made.what = what
     made.left = map.entries()
+    made.gaps = has_indexes(map.kind()) and map.kind() not in (ARRAY, PERCPU_ARRAY)
     made.memory = <char *>malloc(2 * size + map.value_room)
     if made.memory == NULL:
         raise MemoryError()
