@@ -77,6 +77,7 @@ from .program import FuncInfo as FuncInfo
 from .program import LineInfo as LineInfo
 from .program import Program as Program
 from .consumer import Consumer as Consumer
+from .aio import AsyncReader as AsyncReader
 from .delivery import NativeCallback as NativeCallback
 from .lease import Lease as Lease
 from .record import Record as Record
@@ -111,7 +112,7 @@ __all__ = [
     "Link", "LinkSet", "LinkInfo",
     "query", "features", "symbols", "stats_enabled", "xdp", "TcHook", "TcFilter",
     "Linker", "link_files", "Loader", "Token",
-    "RingBuffer", "Record", "RecordBatch", "RecordError", "Lease", "NativeCallback", "Consumer", "RingStats", "RingState",
+    "RingBuffer", "Record", "RecordBatch", "RecordError", "Lease", "NativeCallback", "AsyncReader", "Consumer", "RingStats", "RingState",
     "PerfBuffer", "PerfRecord", "PerfStats", "PerfCpu", "PerfEvent", "UserRingBuffer", "UserSample",
     "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
     "section_info", "SectionInfo", "handler_stats", "HandlerStats",

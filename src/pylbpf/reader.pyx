@@ -77,6 +77,14 @@ cdef class Reader:
     def __exit__(self, *_):
         self.close()
 
+    async def __aenter__(self):
+        from .aio import AsyncReader
+        self.check()
+        return AsyncReader(self)
+
+    async def __aexit__(self, *_):
+        self.close()
+
     # Who reads
 
     cdef int check(self) except -1:
@@ -418,7 +426,7 @@ cdef list rotated(Reader reader):
 
 @cython.final
 cdef class RecordIterator:
-    """Iterates over records."""
+    """Iterates over records, with ``for`` or ``async for``."""
 
     def __init__(self):
         raise TypeError("iterators over records are made by records()")
@@ -431,3 +439,7 @@ cdef class RecordIterator:
         if record is None:
             raise StopIteration
         return record
+
+    def __aiter__(self):
+        from .aio import AsyncRecords
+        return AsyncRecords(self.reader, self.deadline)
