@@ -20,7 +20,7 @@ from .map cimport Map
 from .paths cimport number_of
 from .perfevent cimport event_attr, online_cpus
 from .perfring cimport (
-    PerfRing, PERF_LOST, PERF_SAMPLE, perf_begin, perf_commit, perf_event, perf_look, perf_step, perf_waits, perf_walk,
+    PerfRing, PERF_LOST, PERF_SAMPLE, perf_begin, perf_commit, perf_event, perf_look, perf_step, perf_walk,
 )
 from .reader cimport Reader, check_callback, rotated, told_apart, type_of
 from .record cimport RecordType, StructType, plain
@@ -244,13 +244,6 @@ cdef class PerfBuffer(Reader):
 
     # As a Reader
 
-    cdef bint waits(self) noexcept:
-        cdef PerfRing ring
-        for ring in self.feeds:
-            if perf_waits(&ring.memory):
-                return True
-        return False
-
     cdef object take(self, Py_ssize_t at):
         cdef PerfRing ring = self.feeds[at]
         cdef perf_walk walk
@@ -273,6 +266,9 @@ cdef class PerfBuffer(Reader):
         if into is not None and isinstance(self.type, TaggedType):
             raise TypeError("records of several types cannot go into one array")
         return read_any(rotated(self), self.type, limit, limit_bytes, into, self.pool)
+
+    cdef StructType only_type(self):
+        return <StructType>self.type if not self.raw and plain(self.type) else None
 
     cdef Py_ssize_t drain(self, size_t limit, double until) except -1:
         cdef double begun = now()

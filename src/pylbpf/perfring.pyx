@@ -84,6 +84,9 @@ cdef class PerfRing(Feed):
     cdef size_t taken(self, size_t size) noexcept:
         return size if self.raw else filled(size) + HEADER
 
+    cdef bint waits(self) noexcept nogil:
+        return perf_waits(&self.memory)
+
     cdef bint first(self, ring_record *record) noexcept:
         cdef perf_walk walk
         cdef perf_event event
@@ -98,7 +101,7 @@ cdef class PerfRing(Feed):
             perf_step(&walk, &event)
         return False
 
-    cdef void skip(self) noexcept:
+    cdef void skip(self) noexcept nogil:
         cdef perf_walk walk
         cdef perf_event event
         cdef bint found = False

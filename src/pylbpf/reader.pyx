@@ -11,6 +11,7 @@ from posix.time cimport timespec
 from posix.unistd cimport close as close_fd, usleep, write
 
 from .block cimport Pool
+from .c.system cimport EFD_CLOEXEC, EFD_NONBLOCK, POLLIN, eventfd, pollfd, ppoll
 from .deadline cimport deadline_of, limit_of, now
 from .delivery cimport NativeCallback
 from .dispatch cimport TaggedType, split, tagged_type
@@ -18,22 +19,10 @@ from .errors cimport fail
 from .feed cimport Feed
 from .handle cimport Handle, fork_generation
 from .map cimport Map
-from .record cimport record_type
+from .record cimport StructType, record_type
 from .recordbatch cimport RecordBatch
 
 from .errors import StateError
-
-cdef extern from "<poll.h>" nogil:
-    struct pollfd:
-        int fd
-        short events
-        short revents
-    int ppoll(pollfd *fds, unsigned long count, const timespec *timeout, const void *mask)
-    short POLLIN
-
-cdef extern from "<sys/eventfd.h>" nogil:
-    int eventfd(unsigned int initial, int flags)
-    int EFD_CLOEXEC, EFD_NONBLOCK
 
 cdef enum:
     LONGEST_NAP = 1000          # microseconds, where there is nothing to be woken by
@@ -184,6 +173,10 @@ cdef class Reader:
             parked()
 
     cdef int halt(self) except -1:
+        """End the Consumer."""
+        consumer = None if self.consumer is None else self.consumer()
+        if consumer is not None:
+            consumer._halt()
         return 0
 
     cdef int shut(self) except -1:
@@ -201,6 +194,10 @@ cdef class Reader:
         return self.epoll_fd
 
     cdef bint waits(self) noexcept:
+        cdef Feed feed
+        for feed in self.feeds:
+            if feed.waits():
+                return True
         return False
 
     cdef bint wait(self, double deadline) except -1:
@@ -367,6 +364,22 @@ cdef class Reader:
         finally:
             self.release()
         return told_apart(batch, self.pool)
+
+    # By a thread of its own
+
+    cdef StructType only_type(self):
+        return None
+
+    def start(self, target=None, *, block_records=4096, blocks=16, policy="wait"):
+        """Start a Consumer: a thread that drains the buffer without the GIL into up to ``blocks`` arrays of records.
+
+        ``target`` is called with each array, on a Python thread; without one, iterate over the Consumer. When all blocks are
+        full, the policy "wait" leaves records where they are, until programs find no room, and "overwrite" gives up the oldest
+        block. Until it is stopped nobody else reads. Needs a type. Source: ring_buffer__consume(), perf_buffer__consume().
+        """
+        from .consumer import start
+        self.check()
+        return start(self, target, block_records, blocks, policy)
 
     # In an event loop
 

@@ -7,6 +7,7 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from libc.errno cimport errno
 from posix.unistd cimport close as close_fd, usleep
 
+from .c.system cimport EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, epoll_create1, epoll_ctl, epoll_event
 from .deadline cimport deadline_of, limit_of
 from .delivery cimport Source, deliver as call_back
 from .dispatch cimport TaggedType
@@ -19,7 +20,7 @@ from .reader cimport Reader, check_callback, rotated, type_of
 from .record cimport RecordType, StructType, plain
 from .recordbatch cimport raise_misfit, read_any, read_structs
 from .ring cimport (
-    Ring, open_ring, ring_begin, ring_commit, ring_look, ring_memory, ring_step, ring_waits, ring_walk,
+    Ring, open_ring, ring_begin, ring_commit, ring_look, ring_memory, ring_step, ring_walk,
 )
 
 from .errors import StateError
@@ -27,13 +28,6 @@ from .errors import StateError
 cdef enum:
     ARRAY = 2
     PERCPU_ARRAY = 6
-
-cdef extern from "<sys/epoll.h>" nogil:
-    struct epoll_event:
-        unsigned int events
-    int epoll_create1(int flags)
-    int epoll_ctl(int epoll_fd, int operation, int fd, epoll_event *event)
-    int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN
 
 
 @cython.final
@@ -108,12 +102,6 @@ cdef class RingBuffer(Reader):
         finally:
             self.release()
 
-    cdef int halt(self) except -1:
-        consumer = None if self.consumer is None else self.consumer()
-        if consumer is not None:
-            consumer._halt()
-        return 0
-
     cdef int shut(self) except -1:
         cdef Ring ring
         cdef bint ours = self.generation == fork_generation()
@@ -151,13 +139,6 @@ cdef class RingBuffer(Reader):
 
     # As a Reader
 
-    cdef bint waits(self) noexcept:
-        cdef Ring ring
-        for ring in self.feeds:
-            if ring_waits(&ring.memory):
-                return True
-        return False
-
     cdef Py_ssize_t deliver(self, Py_ssize_t at, size_t limit, double until) except -1:
         return call_back(self.sources[at], limit, until, self.pool)
 
@@ -192,6 +173,13 @@ cdef class RingBuffer(Reader):
         if into is not None and isinstance(source.type, TaggedType):
             raise TypeError("records of several types cannot go into one array")
         return read_any(rotated(self), source.type, limit, limit_bytes, into, self.pool)
+
+    cdef StructType only_type(self):
+        cdef Source source = <Source>self.sources[0]
+        for item in self.sources:
+            if not plain((<Source>item).type) or not same((<Source>item).type, source.type):
+                return None
+        return <StructType>source.type
 
     # In place
 
@@ -242,19 +230,6 @@ cdef class RingBuffer(Reader):
             lease.finish(True)
         finally:
             self.release()
-
-    # By a thread of its own
-
-    def start(self, target=None, *, block_records=4096, blocks=16, policy="wait"):
-        """Start a Consumer: a thread that drains the ring without the GIL into up to ``blocks`` arrays of records.
-
-        ``target`` is called with each array, on a Python thread; without one, iterate over the Consumer. When all blocks are
-        full, the policy "wait" leaves records in the ring, until programs find no room, and "overwrite" gives up the oldest
-        block. Until it is stopped nobody else reads. Needs a type.
-        """
-        from .consumer import start
-        self.check()
-        return start(self, target, block_records, blocks, policy)
 
 
 cdef bint same(RecordType one, RecordType other):

@@ -17,6 +17,10 @@ from libc.string cimport memcpy, memset
 from posix.unistd cimport close as close_fd, usleep, write
 
 from .c cimport bpf, libbpf, uapi
+from .c.system cimport (
+    EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLET, EPOLLIN, EPOLLOUT, epoll_create1, epoll_ctl,
+    epoll_event, epoll_wait, eventfd,
+)
 from .call cimport Call, enter, note_missing
 from .deadline cimport deadline_of, milliseconds
 from .errors cimport fail, finish
@@ -27,23 +31,6 @@ from .targets cimport descriptor_of, duplicate_fd
 from .errors import BpfError, StateError, error_class
 
 libbpf.pylbpf_on_missing = note_missing
-
-cdef extern from "<sys/eventfd.h>" nogil:
-    int eventfd(unsigned int initial, int flags)
-    int EFD_CLOEXEC
-    int EFD_NONBLOCK
-
-cdef extern from "<sys/epoll.h>" nogil:
-    struct epoll_event:
-        uint32_t events
-    int epoll_create1(int flags)
-    int epoll_ctl(int epoll, int operation, int fd, epoll_event *event)
-    int epoll_wait(int epoll, epoll_event *events, int count, int timeout)
-    int EPOLL_CLOEXEC
-    int EPOLL_CTL_ADD
-    uint32_t EPOLLIN
-    uint32_t EPOLLOUT
-    uint32_t EPOLLET
 
 cdef const char *FORMAT = b"B"
 
