@@ -58,14 +58,14 @@ _LATER = {
     "Descriptors": "descriptors", "Map": "map", "possible_cpus": "definition", "Btf": "btf", "MapView": "memory", "Queue": "maptypes", "BloomFilter": "maptypes",
     "Member": "btf", "Globals": "variables", "bit_field": "bitfields", "set_bit_field": "bitfields",
     "RingBuffer": "ringbuf", "Record": "record", "RecordError": "record", "RecordBatch": "recordbatch", "Lease": "lease",
-    "NativeCallback": "delivery", "AsyncReader": "aio", "Consumer": "consumer", "RingStats": "ringstats", "RingState": "ringstats",
-    **dict.fromkeys(("UserRingBuffer", "UserSample"), "userring"),
+    "NativeCallback": "delivery", "AsyncReader": "aio", "Consumer": "consumer", "RingStats": "readerstats", "RingState": "readerstats",
+    "UserRingBuffer": "userring", "UserSample": "usersample",
     "KernelProgram": "kernelprogram",
     "LinkInfo": "linkinfo", "ProgramInfo": "info", "MapInfo": "info", "BtfInfo": "info",
     "TestRun": "testrun", "stats_enabled": "runstats", "query": "", "features": "", "symbols": "", "xdp": "",
     "TcHook": "tc", "TcFilter": "tc", "Linker": "linker", "link_files": "linker", "Loader": "loader", "Token": "token",
-    "PerfEvent": "perfevent", "PerfBuffer": "perfbuf", "PerfRecord": "perfring", "PerfStats": "perfstats",
-    "PerfCpu": "perfstats",
+    "PerfEvent": "perfevent", "PerfBuffer": "perfbuf", "PerfRecord": "perfring", "PerfStats": "readerstats",
+    "PerfCpu": "readerstats",
     **dict.fromkeys(("verify_many", "VerifyReport", "VerifyResult", "VerifyComparison", "VerifyChange"), "verify"),
 }
 

@@ -59,14 +59,14 @@ cdef class PerfRing(Feed):
         elif plain(self.type) and record.size == filled((<StructType>self.type).size):
             record.size = <uint32_t>(<StructType>self.type).size
 
-    cdef object make(self, const perf_event *event):
+    cdef object make(self, object before, const perf_event *event):
         cdef PerfRecord made
         cdef ring_record record
         if not self.raw:
             record.data = event.data
             record.size = event.size
             self.fit(&record)
-            return self.type.make(self, &record)
+            return self.type.remake(before, self, &record)
         made = PerfRecord.__new__(PerfRecord)
         made.cpu = self.cpu
         made.type = event.header.type

@@ -61,8 +61,8 @@ cdef class RecordIterator:
     cdef bint begun
 
 
-# The type that is given, or several told apart by a tag.
-cdef object type_of(object type, object dispatch, object tag, bint tail)
+# The type that is given, or several told apart by a tag; by names where the map's object has BTF.
+cdef object type_of(object map, object type, object dispatch, object tag, bint tail)
 cdef int check_callback(object callback, str what) except -1
 # By type, where the records are of several.
 cdef object told_apart(object batch, Pool pool)

@@ -1,9 +1,11 @@
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, final
+from typing import Any, Literal, final
 
+import numpy
 from typing_extensions import Buffer, Self
 
 from .aio import AsyncReader
+from .consumer import Consumer
 
 class Reader:
     @property
@@ -23,6 +25,14 @@ class Reader:
         timeout: float | None = None,
         into: Buffer | None = None,
     ) -> Any: ...
+    def start(
+        self,
+        target: Callable[[numpy.ndarray[Any, Any]], object] | None = None,
+        *,
+        block_records: int = 4096,
+        blocks: int = 16,
+        policy: Literal["wait", "overwrite"] = "wait",
+    ) -> Consumer: ...
     def read_batch_async(
         self,
         max_records: int | None = None,

@@ -23,6 +23,7 @@ from .record cimport StructType, record_type
 from .recordbatch cimport RecordBatch
 
 from .errors import StateError
+from .record import named_type
 
 cdef enum:
     LONGEST_NAP = 1000          # microseconds, where there is nothing to be woken by
@@ -290,6 +291,7 @@ cdef class Reader:
         cdef Py_ssize_t total
         if max_time is not None:
             deadline_of(max_time, "max_time")
+            max_time = float(max_time)
         self.acquire()
         try:
             while True:
@@ -418,10 +420,20 @@ cdef object told_apart(object batch, Pool pool):
     return batch
 
 
-cdef object type_of(object type, object dispatch, object tag, bint tail):
+cdef object type_of(object map, object type, object dispatch, object tag, bint tail):
     if (dispatch is None) != (tag is None) or (dispatch is not None and type is not None):
         raise TypeError("give a type, or dispatch and tag, or nothing")
-    return record_type(type, tail) if dispatch is None else tagged_type(dispatch, tag, tail)
+    if dispatch is None:
+        return record_type(by_name(map, type, tail), tail)
+    return tagged_type({number: by_name(map, each, tail) for number, each in dict(dispatch).items()}, tag, tail)
+
+
+cdef object by_name(object map, object type, bint tail):
+    if not isinstance(type, str):
+        return type
+    from .btf import btf_of
+    handle = (<Map>map).handle if isinstance(map, Map) else None
+    return named_type(None if handle is None else btf_of(handle), type, tail)
 
 
 cdef int check_callback(object callback, str what) except -1:

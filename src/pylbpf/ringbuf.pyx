@@ -35,8 +35,9 @@ cdef enum:
 cdef class RingBuffer(Reader):
     """Reads the records of one ring buffer map, or of several.
 
-    Records are ``bytes``, or typed: ``type`` is a numpy dtype, a ctypes structure or what numpy makes a dtype of, and
-    ``dispatch`` with ``tag`` tells several types apart, ``{number: type}`` by the member of that name. ``tail`` allows
+    Records are ``bytes``, or typed: ``type`` is a numpy dtype, a ctypes structure, what numpy makes a dtype of, or the name
+    of a structure in the BTF of the map's object, and ``dispatch`` with ``tag`` tells several types apart, ``{number: type}``
+    by the member of that name. ``tail`` allows
     records to be longer than their type. ``callback`` is called with each record by poll() and consume(), or with
     ``batches`` with what read_batch() would return; a NativeCallback is called without the GIL. ``drops`` is a map with a
     count of records that found no room, for stats().
@@ -83,7 +84,7 @@ cdef class RingBuffer(Reader):
         check_callback(callback, "callback")
         if drops is not None and not counts_drops(drops):
             raise TypeError(f"drops must be a map of the type PERCPU_ARRAY or ARRAY with values of 8 bytes, not {drops}")
-        source.type = type_of(type, dispatch, tag, tail)
+        source.type = type_of(map, type, dispatch, tag, tail)
         source.callback = callback
         source.batches = batches
         source.drops = drops
@@ -121,7 +122,7 @@ cdef class RingBuffer(Reader):
 
     def stats(self):
         """Positions, fill level and counters, as RingStats. Any thread may ask, even while another reads."""
-        from .ringstats import RingState, RingStats
+        from .readerstats import RingState, RingStats
         cdef Source source
         cdef ring_memory *memory
         cdef ring_walk walk
@@ -235,12 +236,33 @@ cdef class RingBuffer(Reader):
 cdef bint same(RecordType one, RecordType other):
     if isinstance(one, StructType) and isinstance(other, StructType):
         return plain(one) == plain(other) and (<StructType>one).dtype == (<StructType>other).dtype
+    if isinstance(one, TaggedType) and isinstance(other, TaggedType):
+        return same_tags(<TaggedType>one, <TaggedType>other)
     return not isinstance(one, (StructType, TaggedType)) and not isinstance(other, (StructType, TaggedType))
+
+
+cdef bint same_tags(TaggedType one, TaggedType other):
+    if (one.offset, one.size, one.signed, list(one.types), one.others is None) != (
+            other.offset, other.size, other.signed, list(other.types), other.others is None):
+        return False
+    for number, type in one.types.items():
+        if not same(type, other.types[number]):
+            return False
+    return True
 
 
 def counts_drops(map):
     """Whether a map is one as PYLBPF_COUNT_DROPS() of pylbpf/ringbuf.bpf.h makes it."""
     return isinstance(map, Map) and (<Map>map).kind() in (ARRAY, PERCPU_ARRAY) and map.value_size == 8
+
+
+def drops_of(maps, map):
+    """The map of an object that counts the drops of another one of it, or None."""
+    name = getattr(map, "name", None)
+    if name is None or maps.get(name) != map:
+        return None
+    drops = maps.get(f"{name}_drops")
+    return drops if counts_drops(drops) else None
 
 
 cdef object sum_of(object drops):
