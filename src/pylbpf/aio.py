@@ -226,7 +226,8 @@ class AsyncReader:
     """A RingBuffer or PerfBuffer in an event loop: what ``async with`` gives, which closes it in the end.
 
     Its methods are those of ``ring``, the buffer itself, but they are awaited instead of waiting. One task at a time waits:
-    a second one gets StateError. Cancelled while it waits, it has taken nothing.
+    a second one gets StateError. Cancelled while it waits, it has taken nothing. Source: ring_buffer__epoll_fd(),
+    perf_buffer__epoll_fd(), which the loop waits for.
     """
 
     def __init__(self, ring: Reader) -> None:
@@ -240,13 +241,19 @@ class AsyncReader:
         """All records that wait, or the next that come within ``timeout`` seconds (None: for ever): as read_batch() of ``ring``."""
         return self.ring.read_batch_async(max_records, max_bytes, timeout, into)
 
-    async def poll(self, timeout: float | None = None, max_records: int | None = None, *,
-                   max_time: float | None = None) -> int:
-        """Call the callbacks with what waits, or with what comes within ``timeout`` seconds: as poll() of ``ring``."""
-        return await poll(self.ring, timeout, max_records, max_time)
+    def poll(self, timeout: float | None = None, max_records: int | None = None, *,
+             max_time: float | None = None) -> Coroutine[Any, Any, int]:
+        """Call the callbacks with what waits, or with what comes within ``timeout`` seconds: as poll() of ``ring``.
+
+        Source: ring_buffer__consume(), perf_buffer__consume().
+        """
+        return poll(self.ring, timeout, max_records, max_time)
 
     def records(self, timeout: float | None = None) -> AsyncIterator[Any]:
-        """Iterate with ``async for``, for ``timeout`` seconds in all (None: for ever, 0: those that wait)."""
+        """Iterate with ``async for``, for ``timeout`` seconds in all (None: for ever, 0: those that wait).
+
+        Source: ring_buffer__consume(), perf_buffer__consume().
+        """
         return self.ring.records(timeout).__aiter__()
 
     def __aiter__(self) -> AsyncIterator[Any]:
