@@ -33,7 +33,7 @@ SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 HOT = set("""
     arrays block btf call codec consumer corebtf delivery dispatch draining element elements elf errors feed handle insns lease
     map mapbatch mapmany mapping maps memory perfbuf perfring program reader record recordbatch ring ringbuf sections trampolines
-    typed userring walk workers
+    typed userring usersample usersender walk workers
 """.split())
 SMALL = ["-Os", "-fno-inline"]
 # Who asks for the frames on the stack, a profiler or a debugger, finds them by their pointers: tables for it are a twelfth of the file.

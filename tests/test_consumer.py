@@ -370,16 +370,42 @@ def test_target_may_close_the_ring_at_once(obj, monkeypatch):
     consumer.stop()
 
 
-def test_collector_ends_the_thread_before_its_memory(obj):
+def mappings() -> int:
+    """Of ring buffers."""
+    with open("/proc/self/maps") as file:
+        return sum("bpf-map" in line for line in file)
+
+
+def test_collector_ends_the_thread_and_then_unmaps_what_it_looked_at(obj):
+    """In whatever order the collector finds them: were it the other way round, the thread would crash the process."""
     class Target:
         def __call__(self, array):
             pass
 
-    for _ in range(10):
-        ring, target = obj.ring_buffer("events", type=NUMBER), Target()
-        target.consumer = ring.start()
-        target.ring = ring
-        emit(obj, 200)
-        with warning_of_consumer():
-            del ring, target
-            gc.collect()
+    threads, mapped, sent, stop = len(os.listdir("/proc/self/task")), mappings(), 0, threading.Event()
+
+    def keep_busy():
+        nonlocal sent
+        while not stop.is_set():
+            sent += emit(obj, 50)
+
+    producer = threading.Thread(target=keep_busy)
+    producer.start()
+    try:
+        for _ in range(10):
+            ring, target = obj.ring_buffer("events", type=NUMBER), Target()
+            target.consumer = ring.start()
+            target.ring = ring
+            while not target.consumer.records:
+                time.sleep(0.001)
+            assert len(os.listdir("/proc/self/task")) == threads + 2 and mappings() > mapped
+            with warning_of_consumer():
+                del ring, target
+                gc.collect()
+            assert mappings() == mapped
+            while len(os.listdir("/proc/self/task")) > threads + 1:
+                time.sleep(0.001)
+    finally:
+        stop.set()
+        producer.join()
+    assert sent

@@ -8,6 +8,7 @@ import gc
 import os
 import select
 import struct
+import sys
 import threading
 import time
 
@@ -603,3 +604,135 @@ def test_map_without_an_object(requires_bpf, requires_perf_event):
         with pylbpf.PerfBuffer(map) as buffer:
             map.close()
             assert list(buffer.records(timeout=0)) == [] and len(buffer.stats().cpus) == 1
+
+
+# ---------------------------------------------------------------- drained by a thread
+
+
+def taken(consumer, total):
+    got = []
+    while len(got) < total:
+        array = consumer.get(20)
+        assert array is not None
+        got += array["number"].tolist()
+    return got
+
+
+def test_consumer_has_each_record_in_order(sender):
+    with sender.obj.perf_buffer("events", type=PAIR, pages=64) as buffer:
+        with buffer.start(block_records=100, blocks=4) as consumer:
+            for _ in range(20):
+                sender.send(256)
+            assert taken(consumer, 5120) == list(range(5120)) and consumer.records == 5120
+            for use in (buffer.consume, lambda: buffer.read_batch(timeout=0), buffer.start):
+                with pytest.raises(pylbpf.StateError, match="a consumer is reading it"):
+                    use()
+        sender.send(3)
+        assert len(buffer.read_batch()) == 3 and buffer.stats().records == 5123
+
+
+def test_consumer_calls_a_target_and_counts_what_is_lost_or_does_not_fit(sender):
+    got = []
+    with sender.obj.perf_buffer("events", type=PAIR, pages=1) as buffer:
+        sender.send(256)
+        with buffer.start(got.append, block_records=16) as consumer:
+            while consumer.records < PAGE // 32 - 1:
+                time.sleep(0.001)
+            sender.send(2)
+            sender.send(1, 40)
+            while consumer.misfits < 1:
+                time.sleep(0.001)
+        assert 0 < buffer.stats().lost < 256
+        assert sum(map(len, got)) + buffer.stats().lost == 258
+
+
+@pytest.mark.parametrize("what", ["buffer", "object", "nobody"])
+def test_consumer_ends_with_its_buffer(sender, what):
+    threads = len(os.listdir("/proc/self/task"))
+    buffer = sender.obj.perf_buffer("events", type=PAIR)
+    consumer = buffer.start(print)
+    if what == "nobody":
+        with pytest.warns(ResourceWarning, match="never stopped"):
+            del buffer, consumer
+            gc.collect()
+        while len(os.listdir("/proc/self/task")) > threads:
+            time.sleep(0.001)
+        return
+    (buffer if what == "buffer" else sender.obj).close()
+    assert not consumer.running and buffer.closed and len(os.listdir("/proc/self/task")) == threads
+
+
+def test_consumer_needs_one_type(sender):
+    for options in (dict(), dict(raw=True), dict(type=PAIR, tail=True), dict(dispatch={0: PAIR}, tag="number")):
+        with sender.obj.perf_buffer("events", **options) as buffer:
+            with pytest.raises(TypeError, match="one type"):
+                buffer.start()
+
+
+# ---------------------------------------------------------------- what is said, and what is not
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python >= 3.11: notes")
+@pytest.mark.parametrize("how", ["each", "batches", "native"])
+def test_exception_says_what_was_consumed(sender, how):
+    count = 0
+
+    def fail(record):
+        nonlocal count
+        count += 1
+        if count == 3 or how == "batches":
+            raise LookupError
+        return 0
+
+    native = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(
+        lambda context, data, size: -5)
+    callback = pylbpf.NativeCallback(native) if how == "native" else fail
+    with sender.obj.perf_buffer("events", callback, batches=how == "batches") as buffer:
+        sender.send(5)
+        with pytest.raises((LookupError, pylbpf.BpfError)) as raised:
+            buffer.poll(1)
+        consumed = {"each": 3, "batches": 5, "native": 1}[how]
+        assert f"record {consumed} that this call took from" in raised.value.__notes__[0]
+        assert "perf" not in raised.value.__notes__[0] and buffer.stats().records == consumed
+
+
+def test_ctrl_c_between_records_of_a_native_callback(sender, alarm):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    slow = ctypes.CDLL(None).usleep         # microseconds, which are the context
+    with sender.obj.perf_buffer("events", pylbpf.NativeCallback(ctypes.cast(slow, ctypes.c_void_p).value, 2000),
+                                pages=64) as buffer:
+        for _ in range(4):
+            sender.send(256)
+        alarm(interrupt, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            buffer.consume()
+        assert 0 < buffer.stats().records < 500 and 0 < buffer.consume(10) == 10
+        begin = time.monotonic()
+        buffer.consume(max_time=0.05)
+        assert time.monotonic() - begin < 1
+
+
+def test_batches_of_a_producer_that_never_rests_are_no_error(sender):
+    """What comes while one has looked and found nothing is for the next call: it is not too long for the room there is."""
+    stop = threading.Event()
+
+    def send():
+        os.sched_setaffinity(threading.get_native_id(), {0})
+        while not stop.is_set():
+            sender.send(1)
+
+    seen = []
+    with sender.obj.perf_buffer("events", cpus=[0], pages=64) as buffer:
+        producer = threading.Thread(target=send)
+        producer.start()
+        try:
+            end = time.monotonic() + 1.0
+            while time.monotonic() < end:
+                seen += numbers(buffer.read_batch(timeout=0))
+        finally:
+            stop.set()
+            producer.join()
+        seen += numbers(buffer.read_batch(timeout=0))
+        assert seen == list(range(len(seen))) and len(seen) == sender.setting(NUMBER) and buffer.stats().lost == 0

@@ -11,7 +11,7 @@ import pytest
 
 import pylbpf
 import records
-from records import CAPACITY, MIXED, NUMBER, OPEN, emit, held, number
+from records import CAPACITY, MIXED, NUMBER, OPEN, TYPED, emit, held, number
 
 pytestmark = pytest.mark.bpf
 
@@ -230,6 +230,42 @@ def test_two_rings_one_after_the_other(obj):
             found += ring.read_batch(4, timeout=0)["number"].tolist()
         assert sorted(found) == list(range(20))
         assert [each.map for each in ring.stats().rings] == ["map 'events'", "map 'others'"]
+
+
+def test_list_of_maps(obj):
+    """All of them read as one, with the same types."""
+    with obj.ring_buffer(["events", obj.maps["others"]], type="exit_event") as ring:
+        emit(obj, 2, size=16)
+        emit(obj, 3, size=16, ring=1)
+        assert len(ring.read_batch(timeout=0)) == 5 and len(ring.stats().rings) == 2
+    with obj.ring_buffer(["events", "others"], dispatch={0: "open_event", 1: "exit_event"}, tag="type") as ring:
+        emit(obj, 6, mode=TYPED)
+        batch = ring.read_batch(timeout=0)
+        assert [len(batch[0]), len(batch[1])] == [4, 2]
+        ring.add(obj.maps["others"], dispatch={0: "open_event"}, tag="type")
+        with pytest.raises(ValueError, match="different types"):
+            ring.read_batch(timeout=0)
+    with pytest.raises(ValueError, match="no map"):
+        obj.ring_buffer([])
+    with pytest.raises(KeyError, match="did you mean 'others'"):
+        obj.ring_buffer(["events", "other"])
+
+
+def test_names_of_types_need_an_object(obj):
+    with pylbpf.RingBuffer(obj.maps["events"], type="open_event") as ring:
+        ring.add(obj.maps["others"], type="exit_event")
+    with pylbpf.RingBuffer(obj.maps["events"].fd, type="u8"):
+        pass
+    with pytest.raises(ValueError, match="'open_event'"):
+        pylbpf.RingBuffer(obj.maps["events"].fd, type="open_event")
+
+
+def test_numbers_of_numpy(obj):
+    with obj.ring_buffer("events", type=NUMBER) as ring:
+        emit(obj, 5)
+        assert len(ring.read_batch(max_records=np.int64(2), max_bytes=np.uint8(8), timeout=np.float32(0.1))) == 1
+        with ring.borrow(np.int32(2), timeout=np.int8(0)) as batch:
+            assert len(batch) == 2
 
 
 def test_memory_is_constant_over_many_records(obj):

@@ -77,22 +77,23 @@ from .program import FuncInfo as FuncInfo
 from .program import LineInfo as LineInfo
 from .program import Program as Program
 from .consumer import Consumer as Consumer
+from .aio import AsyncReader as AsyncReader
 from .delivery import NativeCallback as NativeCallback
 from .lease import Lease as Lease
 from .record import Record as Record
 from .record import RecordError as RecordError
 from .recordbatch import RecordBatch as RecordBatch
 from .ringbuf import RingBuffer as RingBuffer
-from .ringstats import RingState as RingState
-from .ringstats import RingStats as RingStats
+from .readerstats import RingState as RingState
+from .readerstats import RingStats as RingStats
 from .perfbuf import PerfBuffer as PerfBuffer
 from .perfring import PerfRecord as PerfRecord
 from .perfevent import PerfEvent as PerfEvent
-from .perfstats import PerfCpu as PerfCpu
-from .perfstats import PerfStats as PerfStats
+from .readerstats import PerfCpu as PerfCpu
+from .readerstats import PerfStats as PerfStats
 from .token import Token as Token
 from .userring import UserRingBuffer as UserRingBuffer
-from .userring import UserSample as UserSample
+from .usersample import UserSample as UserSample
 from .runstats import stats_enabled as stats_enabled
 from .tc import TcFilter as TcFilter
 from .tc import TcHook as TcHook
@@ -111,7 +112,7 @@ __all__ = [
     "Link", "LinkSet", "LinkInfo",
     "query", "features", "symbols", "stats_enabled", "xdp", "TcHook", "TcFilter",
     "Linker", "link_files", "Loader", "Token",
-    "RingBuffer", "Record", "RecordBatch", "RecordError", "Lease", "NativeCallback", "Consumer", "RingStats", "RingState",
+    "RingBuffer", "Record", "RecordBatch", "RecordError", "Lease", "NativeCallback", "AsyncReader", "Consumer", "RingStats", "RingState",
     "PerfBuffer", "PerfRecord", "PerfStats", "PerfCpu", "PerfEvent", "UserRingBuffer", "UserSample",
     "ProgramHandler", "NativeHandler", "LoadOpts", "Registration", "register", "handlers",
     "section_info", "SectionInfo", "handler_stats", "HandlerStats",

@@ -3,10 +3,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Callable
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine
+    from contextvars import Context
+
     from .reader import Reader
+
+    Future = asyncio.Future[Any]
+else:
+    Future = asyncio.Future
 
 # Records that were sent without a wake-up are looked for by a timer: often while it finds some, seldom while it does not.
 SHORTEST, LONGEST = 0.001, 0.1
@@ -14,92 +22,127 @@ SHORTEST, LONGEST = 0.001, 0.1
 TURN = 256
 
 
-async def wait(ring: Reader, timeout: float | None = None) -> bool:
-    """Until records wait (true) or the time is up (false); ValueError if the ring buffer is closed meanwhile."""
-    if ring._waits():
-        return True
-    if timeout is not None and timeout <= 0:
-        return False
-    return await _Wait(ring, asyncio.get_running_loop()).until(timeout)
+class _Wait(Future):
+    """One wait of one task. The task goes on from inside the callback that has found something: a future's own way is to call
+    it in the loop's next round, and that takes as long as all the rest."""
 
-
-class _Wait:
-    """One wait of one task."""
-
-    def __init__(self, ring: Reader, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, ring: Reader) -> None:
+        super().__init__()
         self.ring = ring
-        self.loop = loop
-        self.done: asyncio.Future[bool] = loop.create_future()
+        self.loop = self.get_loop()
+        self.task: tuple[Callable[[Any], object], Context | None] | None = None
         self.timer: asyncio.TimerHandle | None = None
-        self.end: asyncio.TimerHandle | None = None
+        self.limit: asyncio.TimerHandle | None = None
         self.listening = False
         self.fd = -1
-
-    async def until(self, timeout: float | None) -> bool:
-        ring, loop = self.ring, self.loop
         ring._park(self.on_close)
+
+    def look(self) -> Any:
+        """What the task waits for, or None."""
+        return True if self.ring._waits() else None
+
+    async def over(self, timeout: float | None) -> Any:
+        """What was found, or None if the time is up."""
         try:
             # A descriptor of our own: the ring buffer may be closed, and its number used again, while the loop has it.
-            self.fd = os.dup(ring.fileno())
+            self.fd = os.dup(self.ring.fileno())
             self.listen()
-            self.timer = loop.call_later(ring._interval, self.on_timer)
+            self.set_timer()
             if timeout is not None:
-                self.end = loop.call_later(timeout, self.finish, False)
-            result = True if ring._waits() else await self.done
+                self.limit = self.loop.call_later(timeout, self.on_limit)
+            return await self
         except BaseException:
-            self.clean()
+            self.end()
             raise
-        finally:
-            ring._park(None)
-        # The record first: whoever waits for it does not wait for this.
-        loop.call_soon(self.clean)
-        return result
 
-    def clean(self) -> None:
-        for handle in (self.timer, self.end):
+    def end(self) -> None:
+        if not self.done() or self.cancelled():
+            self.ring._park(None)
+        for handle in (self.timer, self.limit):
             if handle is not None:
                 handle.cancel()
-        if self.listening:
+        if self.listening and not self.loop.is_closed():
             self.loop.remove_reader(self.fd)
-            self.listening = False
+        self.listening = False
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    # As a future
+
+    def add_done_callback(self, fn: Callable[[Any], object], *, context: Context | None = None) -> None:
+        """By the task."""
+        if self.done():
+            super().add_done_callback(fn, context=context)
+        else:
+            self.task = fn, context
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        # Whoever cancels is in the middle of something, so now the task has to go on later.
+        if self.task is not None and not self.done():
+            super().add_done_callback(self.task[0], context=self.task[1])
+            self.task = None
+        return super().cancel(msg)
+
+    def found(self) -> bool:
+        """Look, and let the task go on with what there is, or with what is wrong; false if there is nothing."""
+        if self.done():
+            return True
+        try:
+            what = self.look()
+        except StopIteration as error:
+            self.set_exception(RuntimeError(f"StopIteration: {error}"))     # futures cannot have it
+        except BaseException as error:
+            self.set_exception(error)
+        else:
+            if what is None:
+                return False
+            self.set_result(what)
+        self.go_on()
+        return True
+
+    def go_on(self) -> None:
+        self.ring._park(None)       # the task may want to wait again
+        try:
+            if self.task is not None:
+                function, context = self.task
+                self.task = None
+                if context is None:
+                    function(self)
+                else:
+                    context.run(function, self)
+        finally:
+            self.end()
+
+    # In the loop
 
     def listen(self) -> None:
         self.loop.add_reader(self.fd, self.on_ready)
         self.listening = True
 
-    def finish(self, result: bool) -> None:
-        if not self.done.done():
-            self.done.set_result(result)
-
     def on_ready(self) -> None:
-        ring = self.ring
-        if self.done.done():
-            return
-        if ring.closed or ring._waits():
-            ring._interval = min(2 * ring._interval, LONGEST)
-            self.finish(True)
+        if self.found():
+            self.ring._interval = min(2 * self.ring._interval, LONGEST)
             return
         # A record that is reserved and not yet submitted keeps the descriptor readable: look again a little later.
         self.loop.remove_reader(self.fd)
         self.listening = False
-        ring._interval = SHORTEST
+        self.ring._interval = SHORTEST
         self.set_timer()
 
     def on_timer(self) -> None:
-        ring = self.ring
-        if self.done.done():
+        if self.found():
+            self.ring._interval = max(self.ring._interval / 2, SHORTEST)
             return
-        if ring.closed or ring._waits():
-            ring._interval = max(ring._interval / 2, SHORTEST)
-            self.finish(True)
-            return
-        ring._interval = min(2 * ring._interval, LONGEST)
+        self.ring._interval = min(2 * self.ring._interval, LONGEST)
         if not self.listening:
             self.listen()
         self.set_timer()
+
+    def on_limit(self) -> None:
+        if not self.found():
+            self.set_result(None)
+            self.go_on()
 
     def set_timer(self) -> None:
         if self.timer is not None:
@@ -109,7 +152,17 @@ class _Wait:
     def on_close(self) -> None:
         """From any thread."""
         if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self.finish, True)
+            self.loop.call_soon_threadsafe(self.found)
+
+
+class _Batch(_Wait):
+    def __init__(self, ring: Reader, arguments: tuple[Any, ...]) -> None:
+        super().__init__(ring)
+        self.arguments = arguments
+
+    def look(self) -> Any:
+        batch = self.ring.read_batch(*self.arguments)
+        return batch if count(batch) else None
 
 
 def count(batch: Any) -> int:
@@ -120,20 +173,30 @@ def count(batch: Any) -> int:
 async def read_batch(ring: Reader, max_records: int | None, max_bytes: int | None, timeout: float | None,
                      into: Any) -> Any:
     """read_batch() for a task. Cancelled, it has taken nothing."""
-    loop = asyncio.get_running_loop()
-    end = None if timeout is None else loop.time() + timeout
-    while True:
-        batch: Any = ring.read_batch(max_records, max_bytes, 0, into)
-        if count(batch) or not await wait(ring, None if end is None else end - loop.time()):
-            return batch
+    arguments = max_records, max_bytes, 0, into
+    batch: Any = ring.read_batch(*arguments)
+    if count(batch) or (timeout is not None and timeout <= 0):
+        return batch
+    found = await _Batch(ring, arguments).over(timeout)
+    return batch if found is None else found
+
+
+async def poll(ring: Reader, timeout: float | None, max_records: int | None, max_time: float | None) -> int:
+    """poll() for a task."""
+    total = ring.consume(max_records, max_time=max_time)
+    if total or (timeout is not None and timeout <= 0) or not await _Wait(ring).over(timeout):
+        return total
+    return ring.consume(max_records, max_time=max_time)
 
 
 class AsyncRecords:
-    """Records one by one, for ``async for``."""
+    """Records one by one, for ``async for``, up to a moment."""
 
-    def __init__(self, ring: Reader) -> None:
+    def __init__(self, ring: Reader, deadline: float = float("inf")) -> None:
         self.ring = ring
+        self.deadline = deadline
         self.waiting = ring.records(0)
+        self.over = False
         self.turn = TURN
 
     def __aiter__(self) -> AsyncRecords:
@@ -147,8 +210,51 @@ class AsyncRecords:
         while True:
             for record in self.waiting:
                 return record
+            if self.over:
+                raise StopAsyncIteration
+            left = self.deadline - monotonic()
+            self.over = left <= 0
             self.waiting = self.ring.records(0)
             for record in self.waiting:
                 return record
-            await wait(self.ring)
-            self.turn = TURN
+            if not self.over:
+                await _Wait(self.ring).over(None if left == float("inf") else left)
+                self.turn = TURN
+
+
+class AsyncReader:
+    """A RingBuffer or PerfBuffer in an event loop: what ``async with`` gives, which closes it in the end.
+
+    Its methods are those of ``ring``, the buffer itself, but they are awaited instead of waiting. One task at a time waits:
+    a second one gets StateError. Cancelled while it waits, it has taken nothing. Source: ring_buffer__epoll_fd(),
+    perf_buffer__epoll_fd(), which the loop waits for.
+    """
+
+    def __init__(self, ring: Reader) -> None:
+        self.ring = ring
+
+    def __repr__(self) -> str:
+        return f"<AsyncReader: {self.ring!r}>"
+
+    def read_batch(self, max_records: int | None = None, max_bytes: int | None = None, timeout: float | None = None,
+                   into: Any = None) -> Coroutine[Any, Any, Any]:
+        """All records that wait, or the next that come within ``timeout`` seconds (None: for ever): as read_batch() of ``ring``."""
+        return self.ring.read_batch_async(max_records, max_bytes, timeout, into)
+
+    def poll(self, timeout: float | None = None, max_records: int | None = None, *,
+             max_time: float | None = None) -> Coroutine[Any, Any, int]:
+        """Call the callbacks with what waits, or with what comes within ``timeout`` seconds: as poll() of ``ring``.
+
+        Source: ring_buffer__consume(), perf_buffer__consume().
+        """
+        return poll(self.ring, timeout, max_records, max_time)
+
+    def records(self, timeout: float | None = None) -> AsyncIterator[Any]:
+        """Iterate with ``async for``, for ``timeout`` seconds in all (None: for ever, 0: those that wait).
+
+        Source: ring_buffer__consume(), perf_buffer__consume().
+        """
+        return self.ring.records(timeout).__aiter__()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self.ring.__aiter__()

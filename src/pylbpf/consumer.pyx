@@ -1,4 +1,4 @@
-"""Consumers: ring buffers that are drained while Python does something else."""
+"""Consumers: ring buffers and perf buffers that are drained while Python does something else."""
 import atexit as _atexit
 import threading as _threading
 from _weakref import ref as _ref
@@ -7,12 +7,9 @@ cimport cython
 from cpython.object cimport PyObject
 
 from .deadline cimport deadline_of
-from .delivery cimport Source
 from .draining cimport Draining, prepare
 from .handle cimport fork_generation
-from .reader cimport CONSUMER
-from .record cimport StructType, plain
-from .ringbuf cimport RingBuffer
+from .reader cimport CONSUMER, Reader
 
 cdef extern from "Python.h":
     int PyErr_ResourceWarning(object source, Py_ssize_t stack_level, const char *format, ...) except -1
@@ -23,16 +20,16 @@ cdef list _running = []         # weak references: stopped when the interpreter 
 @cython.final
 @cython.no_gc_clear
 cdef class Consumer:
-    """A thread that drains a ring buffer of one type without the GIL, and queues blocks of its records.
+    """A thread that drains a RingBuffer or PerfBuffer of one type without the GIL, and queues blocks of its records.
 
     Iterate over it, or call get(), for structured arrays in the order of the records; they are the caller's. Or a target
-    was given to RingBuffer.start(), which a Python thread calls with each. ``with`` and stop() end it, and so does
+    was given to start(), which a Python thread calls with each. ``with`` and stop() end it, and so does
     dropping it, with a ResourceWarning if it still runs. Records that are queued by then are still there to be taken, by
     the target too; those in the ring stay there.
     """
 
     def __init__(self):
-        raise TypeError("consumers are started by RingBuffer.start()")
+        raise TypeError("consumers are started by start() of a RingBuffer or PerfBuffer")
 
     def __dealloc__(self):
         if self.draining is not None and self.draining.generation == fork_generation():
@@ -129,10 +126,9 @@ def _feed(draining, target):
         work.failure = error
 
 
-cdef Consumer start_consumer(RingBuffer ring, object target, size_t room, size_t blocks, object policy):
+cdef Consumer start_consumer(Reader ring, object target, size_t room, size_t blocks, object policy):
     cdef Consumer consumer = Consumer.__new__(Consumer)
     cdef Draining draining = Draining.__new__(Draining)
-    cdef Source source
     if policy not in ("wait", "overwrite"):
         raise ValueError(f"policy is 'wait' or 'overwrite', not {policy!r}")
     if target is not None and not callable(target):
@@ -141,10 +137,8 @@ cdef Consumer start_consumer(RingBuffer ring, object target, size_t room, size_t
     ring.acquire()
     ring.holder = CONSUMER
     try:
-        source = <Source>ring.sources[0]
-        for item in ring.sources:
-            if not plain((<Source>item).type) or (<StructType>(<Source>item).type).dtype != (<StructType>source.type).dtype:
-                raise TypeError("a consumer needs records of one type, without a tail")
+        if ring.only_type() is None:
+            raise TypeError("a consumer needs records of one type, without a tail")
         prepare(draining, ring, room, blocks, policy)
         consumer.draining = draining
         consumer.lock = _threading.RLock()      # a signal's handler may stop what is being started
@@ -167,8 +161,8 @@ cdef Consumer start_consumer(RingBuffer ring, object target, size_t room, size_t
     return consumer
 
 
-def start(RingBuffer ring, target, block_records, blocks, policy):
-    """For RingBuffer.start()."""
+def start(Reader ring, target, block_records, blocks, policy):
+    """For Reader.start()."""
     for number, what in ((block_records, "block_records"), (blocks, "blocks")):
         if isinstance(number, bool) or not isinstance(number, int):
             raise TypeError(f"{what} must be a number, not {type(number).__name__}")

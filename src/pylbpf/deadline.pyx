@@ -1,4 +1,6 @@
 """How long a call may wait: seconds from users, a moment inside, milliseconds for the kernel. And how much it may take."""
+from _operator import index as _index
+
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 cdef double FOREVER = float("inf")
@@ -13,11 +15,13 @@ cdef double now() noexcept nogil:
 cdef double deadline_of(object timeout, str what="timeout") except? -1:
     if timeout is None:
         return FOREVER
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+    cdef double seconds
+    if isinstance(timeout, bool) or not (hasattr(timeout, "__float__") or hasattr(timeout, "__index__")):
         raise TypeError(f"{what} must be seconds or None, not {type(timeout).__name__}")
-    if timeout != timeout:
+    seconds = float(timeout)
+    if seconds != seconds:
         raise ValueError(f"{what} is not a number")
-    return max(1e-9, now() + <double>timeout)      # 0 is no moment
+    return max(1e-9, now() + seconds)           # 0 is no moment
 
 
 cdef int milliseconds(double deadline) noexcept nogil:
@@ -28,8 +32,9 @@ cdef int milliseconds(double deadline) noexcept nogil:
 cdef size_t limit_of(object number, str what) except 0:
     if number is None:
         return <size_t>-1
-    if isinstance(number, bool) or not isinstance(number, int):
+    if isinstance(number, bool) or not hasattr(number, "__index__"):
         raise TypeError(f"{what} must be a number or None, not {type(number).__name__}")
+    number = _index(number)
     if number < 1:
         raise ValueError(f"{what} is 1 or more, not {number}")
     return number

@@ -19,5 +19,12 @@ cdef class Source:
     cdef bint batches           # the callback gets many records at once
 
 
+cdef enum:
+    FEW = 16                    # records in C between two looks for signals and at the clock, at first
+
+# After how many to look next, if it took so long; `begun` becomes now.
+cdef size_t next_slice(size_t slice, double *begun) noexcept
+# Say in an exception what was consumed before it, from a feed or a map.
+cdef object noted(object error, object source, Py_ssize_t count)
 # Call back with at most `limit` records that wait, until the moment `until` or, if that is 0, for all of them.
 cdef Py_ssize_t deliver(Source source, size_t limit, double until, Pool pool) except -1

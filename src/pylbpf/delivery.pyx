@@ -22,9 +22,8 @@ from .errors import StateError
 
 cdef enum:
     SIGNALS = 64                # records between two looks for signals: callbacks in C do not look themselves
-    FEW = 16                    # records in C between two looks for signals, at first; then as many as take
-    SHORT = 1000000             # so many nanoseconds
-    MANY = 1 << 16
+    SHORT = 1000000             # nanoseconds between two looks for signals and at the clock
+    MANY = 1 << 16              # records
 
 
 @cython.final
@@ -63,10 +62,17 @@ cdef class Source:
         raise TypeError("sources belong to ring buffers")
 
 
-cdef object noted(object error, Ring ring, Py_ssize_t count):
-    """Say in an exception what was consumed before it."""
+cdef size_t next_slice(size_t slice, double *begun) noexcept:
+    cdef double before = begun[0]
+    begun[0] = now()
+    if begun[0] - before < SHORT * 1e-9:
+        return min(2 * slice, <size_t>MANY)
+    return slice // 2 if slice > <size_t>FEW else slice
+
+
+cdef object noted(object error, object source, Py_ssize_t count):
     if hasattr(error, "add_note"):      # Python 3.11
-        error.add_note(f"from the callback for record {count} that this call took from {ring.map}; those behind it wait")
+        error.add_note(f"from the callback for record {count} that this call took from {source}; those behind it wait")
     return error
 
 
@@ -156,7 +162,6 @@ cdef Py_ssize_t deliver_native(Ring ring, NativeCallback native, size_t limit, d
     cdef size_t stop
     cdef size_t slice = FEW
     cdef double begun = now()
-    cdef double ended
     cdef int code = 0
     cdef bint more = True
     cdef unsigned int generation = fork_generation()
@@ -177,14 +182,9 @@ cdef Py_ssize_t deliver_native(Ring ring, NativeCallback native, size_t limit, d
                 if code < 0:
                     break
         check_child(generation)
-        ended = now()
-        if count >= limit or (until and ended >= until):
+        slice = next_slice(slice, &begun)
+        if count >= limit or (until and begun >= until):
             break
-        if ended - begun < SHORT * 1e-9:
-            slice = min(2 * slice, <size_t>MANY)
-        elif slice > <size_t>FEW:
-            slice //= 2
-        begun = ended
         PyErr_CheckSignals()
         check_child(generation)
     ring_commit(memory, &walk)

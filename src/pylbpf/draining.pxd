@@ -1,10 +1,10 @@
-"""A thread that drains ring buffers, and the queue that it fills."""
+"""A thread that drains ring buffers and perf buffers, and the queue that it fills."""
+from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
 from .block cimport Pool
+from .reader cimport Reader
 from .record cimport StructType
-from .ring cimport ring_memory
-from .ringbuf cimport RingBuffer
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef unsigned long pthread_t
@@ -15,9 +15,9 @@ cdef extern from "<pthread.h>" nogil:
 
 
 cdef struct Drain:
-    # What the thread sees: none of it is a Python object.
-    ring_memory **rings
-    int ring_count
+    # What the thread sees: no Python object, but feeds, which the Draining keeps, and whose C methods need no GIL.
+    PyObject **feeds
+    int feed_count
     size_t size                 # of a record
     size_t room                 # records of a block
     int epoll_fd, stop_fd
@@ -39,7 +39,7 @@ cdef struct Drain:
 cdef class Draining:
     # The thread and what it fills: for the Consumer, and for the thread that calls a target.
     cdef Drain drain
-    cdef RingBuffer ring
+    cdef Reader ring
     cdef tuple feeds            # no list: the collector empties those, and the thread looks at their memory
     cdef StructType type
     cdef Pool pool
@@ -57,4 +57,4 @@ cdef class Draining:
     cdef void end(self) noexcept
 
 
-cdef int prepare(Draining draining, RingBuffer ring, size_t room, size_t blocks, object policy) except -1
+cdef int prepare(Draining draining, Reader ring, size_t room, size_t blocks, object policy) except -1

@@ -1,4 +1,4 @@
-"""A thread that drains a ring buffer without the GIL, and the queue of blocks that it fills, which become numpy arrays."""
+"""A thread that drains a ring buffer or perf buffer without the GIL, and the queue of blocks that it fills, which become numpy arrays."""
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport errno
@@ -9,18 +9,14 @@ from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 from posix.unistd cimport close as close_fd, write
 
 from .block cimport Block, Pool
+from .c.system cimport EFD_CLOEXEC, EFD_NONBLOCK, POLLIN, eventfd, pollfd, ppoll
 from .deadline cimport now
-from .delivery cimport Source
 from .errors cimport fail
-from .feed cimport FULL, MISFIT, Stop, ring_record
+from .feed cimport FULL, MISFIT, Feed, Stop
 from .handle cimport fork_generation
 from .ndarray cimport array_over
 from .record cimport StructType
-from .reader cimport CONSUMER
-from .ring cimport (
-    Ring, copy_structs, ring_begin, ring_commit, ring_look, ring_memory, ring_step, ring_waits, ring_walk,
-)
-from .ringbuf cimport RingBuffer
+from .reader cimport CONSUMER, Reader
 from .workers cimport block_signals
 
 cdef extern from "<signal.h>" nogil:
@@ -37,18 +33,6 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex)
     int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const timespec *until)
 
-cdef extern from "<poll.h>" nogil:
-    struct pollfd:
-        int fd
-        short events
-        short revents
-    int ppoll(pollfd *fds, unsigned long count, const timespec *timeout, const void *mask)
-    short POLLIN
-
-cdef extern from "<sys/eventfd.h>" nogil:
-    int eventfd(unsigned int initial, int flags)
-    int EFD_CLOEXEC, EFD_NONBLOCK
-
 cdef enum:
     SECOND = 1000000000
     LONGEST_WAIT = 100000000    # nanoseconds without a look for signals, or for records sent without a wake-up
@@ -57,25 +41,16 @@ cdef enum:
 
 # On the thread
 
-cdef void skip(ring_memory *ring) noexcept nogil:
-    cdef ring_walk walk
-    cdef ring_record record
-    ring_begin(ring, &walk)
-    if ring_look(ring, &walk, &record):
-        ring_step(&walk, &record)
-    ring_commit(ring, &walk)
-
-
 cdef size_t fill(Drain *drain, char *block, size_t count) noexcept nogil:
     """Copy what waits behind `count` records, up to a whole block; records of another size are counted and left out."""
     cdef Stop stop
     cdef int at = 0
-    while at < drain.ring_count:
-        count += copy_structs(drain.rings[at], block + count * drain.size, drain.size, drain.room - count, &stop)
+    while at < drain.feed_count:
+        count += (<Feed>drain.feeds[at]).copy_structs(block + count * drain.size, drain.size, drain.room - count, &stop)
         if stop == FULL:
             break
         if stop == MISFIT:
-            skip(drain.rings[at])
+            (<Feed>drain.feeds[at]).skip()
             drain.misfits += 1
         else:
             at += 1
@@ -84,8 +59,8 @@ cdef size_t fill(Drain *drain, char *block, size_t count) noexcept nogil:
 
 cdef bint something_waits(Drain *drain) noexcept nogil:
     cdef int at
-    for at in range(drain.ring_count):
-        if ring_waits(drain.rings[at]):
+    for at in range(drain.feed_count):
+        if (<Feed>drain.feeds[at]).waits():
             return True
     return False
 
@@ -202,7 +177,7 @@ cdef class Draining:
         self.drain.stop_fd = -1
 
     def __init__(self):
-        raise TypeError("consumers are started by RingBuffer.start()")
+        raise TypeError("consumers are started by start() of a RingBuffer or PerfBuffer")
 
     def __dealloc__(self):
         cdef size_t at
@@ -219,7 +194,7 @@ cdef class Draining:
         free(self.drain.free)
         free(self.drain.filled)
         free(self.drain.counts)
-        free(self.drain.rings)
+        free(self.drain.feeds)
         if self.drain.stop_fd >= 0:
             close_fd(self.drain.stop_fd)
 
@@ -319,33 +294,33 @@ cdef class Draining:
         return array_over(block, data, count, drain.size, self.type.dtype, True)
 
 
-cdef int prepare(Draining draining, RingBuffer ring, size_t room, size_t blocks, object policy) except -1:
+cdef int prepare(Draining draining, Reader ring, size_t room, size_t blocks, object policy) except -1:
     cdef Drain *drain = &draining.drain
     cdef Block block
     cdef int at
     cdef size_t number
     draining.generation = fork_generation()
-    draining.type = (<Source>ring.sources[0]).type
+    draining.type = ring.only_type()
     draining.ring = ring
     draining.feeds = tuple(ring.feeds)
     draining.pool = Pool.__new__(Pool)
     drain.size = draining.type.size
     drain.room = room
     drain.overwrite = policy == "overwrite"
-    drain.ring_count = <int>len(draining.feeds)
-    drain.rings = <ring_memory **>calloc(drain.ring_count, sizeof(void *))
+    drain.feed_count = <int>len(draining.feeds)
+    drain.feeds = <PyObject **>calloc(drain.feed_count, sizeof(void *))
     drain.free = <char **>calloc(blocks + 1, sizeof(void *))
     drain.filled = <char **>calloc(blocks + 1, sizeof(void *))
     drain.counts = <size_t *>calloc(blocks + 1, sizeof(size_t))
-    if drain.rings == NULL or drain.free == NULL or drain.filled == NULL or drain.counts == NULL:
+    if drain.feeds == NULL or drain.free == NULL or drain.filled == NULL or drain.counts == NULL:
         raise MemoryError()
     drain.blocks = blocks
     drain.epoll_fd = ring.epoll_fd
     drain.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
     if drain.stop_fd < 0:
         fail(errno, "start", "consumer")
-    for at in range(drain.ring_count):
-        drain.rings[at] = &(<Ring>draining.feeds[at]).memory
+    for at in range(drain.feed_count):
+        drain.feeds[at] = <PyObject *>draining.feeds[at]
     for number in range(blocks):
         block = draining.pool.take(room * drain.size)
         drain.free[drain.free_count] = block.data

@@ -17,9 +17,11 @@ cdef class Feed:
     # Bytes that wait, with headers, and how many of them one record of so many takes.
     cdef size_t waiting(self) noexcept
     cdef size_t taken(self, size_t size) noexcept
+    # Whether a record waits, asked last before going to sleep.
+    cdef bint waits(self) noexcept nogil
     # The next record, if there is one, which stays; and it taken.
     cdef bint first(self, ring_record *record) noexcept
-    cdef void skip(self) noexcept
+    cdef void skip(self) noexcept nogil
     # Let iteration go on up to what is there now.
     cdef void mark(self) noexcept
     # Copy records of one size, as they wait; return how many, and why no more.

@@ -17,10 +17,13 @@ cdef class Feed:
     cdef size_t taken(self, size_t size) noexcept:
         return size
 
+    cdef bint waits(self) noexcept nogil:
+        return False
+
     cdef bint first(self, ring_record *record) noexcept:
         return False
 
-    cdef void skip(self) noexcept:
+    cdef void skip(self) noexcept nogil:
         pass
 
     cdef void mark(self) noexcept:

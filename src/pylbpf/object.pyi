@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any, final
 
@@ -52,7 +52,7 @@ class Object:
     def attach(self) -> LinkSet: ...
     def ring_buffer(
         self,
-        map: str | Map,
+        map: str | Map | Sequence[str | Map],
         callback: Callable[[Any], object] | NativeCallback | None = None,
         *,
         type: numpy.typing.DTypeLike | type[Any] | None = None,

@@ -223,37 +223,27 @@ cdef class Object:
         self.attached = [link for link in self.attached or () if link.ptr != NULL]
         return 0
 
-    def ring_buffer(self, map, callback=None, *, type=None, dispatch=None, tag=None, batches=False, tail=False):
-        """Open a RingBuffer on one of the object's maps, given by name or as a Map.
+    def ring_buffer(self, map, callback=None, **options):
+        """Open a RingBuffer on one of the object's maps, given by name or as a Map, or on a list of them.
 
-        The rest is as for RingBuffer, but types may also be names of structures in the object's BTF.
+        The rest is as for RingBuffer. Where a map counts drops it is found by its name, as pylbpf/ringbuf.bpf.h makes it:
+        "events_drops" for "events".
         """
-        from .ringbuf import RingBuffer, counts_drops
-        from .record import named_type
-        if isinstance(type, str):
-            type = named_type(self.btf, type, tail)
-        if dispatch is not None:
-            dispatch = {key: named_type(self.btf, value, tail) if isinstance(value, str) else value
-                        for key, value in dict(dispatch).items()}
-        chosen = self.maps[map] if isinstance(map, str) else map
-        drops = self.maps.get(f"{chosen.name}_drops") if isinstance(map, str) else None
-        return RingBuffer(chosen, callback, type=type, dispatch=dispatch, tag=tag, batches=batches, tail=tail,
-                          drops=drops if counts_drops(drops) else None)
+        from .ringbuf import RingBuffer, drops_of
+        maps = [self.maps[each] if isinstance(each, str) else each
+                for each in (map if isinstance(map, (list, tuple)) else [map])]
+        if not maps:
+            raise ValueError("no map: a ring buffer needs one or more")
+        first, *others = maps
+        ring = RingBuffer(first, callback, drops=drops_of(self.maps, first), **options)
+        for other in others:
+            ring.add(other, callback, drops=drops_of(self.maps, other), **options)
+        return ring
 
-    def perf_buffer(self, map, callback=None, *, type=None, dispatch=None, tail=False, **options):
-        """Open a PerfBuffer on one of the object's maps, given by name or as a Map.
-
-        The rest is as for PerfBuffer, but types may also be names of structures in the object's BTF.
-        """
+    def perf_buffer(self, map, callback=None, **options):
+        """Open a PerfBuffer on one of the object's maps, given by name or as a Map. The rest is as for PerfBuffer."""
         from .perfbuf import PerfBuffer
-        from .record import named_type
-        if isinstance(type, str):
-            type = named_type(self.btf, type, tail)
-        if dispatch is not None:
-            dispatch = {key: named_type(self.btf, value, tail) if isinstance(value, str) else value
-                        for key, value in dispatch.items()}
-        return PerfBuffer(self.maps[map] if isinstance(map, str) else map, callback, type=type, dispatch=dispatch,
-                          tail=tail, **options)
+        return PerfBuffer(self.maps[map] if isinstance(map, str) else map, callback, **options)
 
     def user_ring_buffer(self, map):
         """Open a UserRingBuffer on one of the object's maps, given by name or as a Map."""

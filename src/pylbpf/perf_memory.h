@@ -77,6 +77,8 @@ static inline int perf_look(const struct perf_memory *memory, struct perf_walk *
 	start = (const char *)header;
 	event->header = header;
 	event->kind = PERF_OTHER;
+	event->data = start;
+	event->size = size;
 	if (header->type == PERF_RECORD_LOST && size >= 24) {
 		event->kind = PERF_LOST;
 		memcpy(&event->lost, start + 16, sizeof(event->lost));
@@ -88,10 +90,6 @@ static inline int perf_look(const struct perf_memory *memory, struct perf_walk *
 			if (event->size > size - 12u)
 				event->size = size - 12u;
 		}
-	}
-	if (raw || (event->kind == PERF_SAMPLE && size < 12)) {
-		event->data = start;
-		event->size = size;
 	}
 	return 1;
 }

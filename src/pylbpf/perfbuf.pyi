@@ -8,7 +8,7 @@ from typing_extensions import Buffer
 
 from .delivery import NativeCallback
 from .map import Map
-from .perfstats import PerfStats
+from .readerstats import PerfStats
 from .reader import Reader
 
 @final

@@ -12,7 +12,7 @@ from posix.unistd cimport close as close_fd
 from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter, note_missing
 from .deadline cimport limit_of, now
-from .delivery cimport NativeCallback
+from .delivery cimport FEW, NativeCallback, next_slice, noted
 from .dispatch cimport TaggedType
 from .errors cimport fail, finish
 from .handle cimport fork_generation
@@ -20,7 +20,7 @@ from .map cimport Map
 from .paths cimport number_of
 from .perfevent cimport event_attr, online_cpus
 from .perfring cimport (
-    PerfRing, PERF_LOST, PERF_SAMPLE, perf_begin, perf_commit, perf_event, perf_look, perf_step, perf_waits, perf_walk,
+    PerfRing, PERF_LOST, PERF_SAMPLE, perf_begin, perf_commit, perf_event, perf_look, perf_step, perf_walk,
 )
 from .reader cimport Reader, check_callback, rotated, told_apart, type_of
 from .record cimport RecordType, StructType, plain
@@ -45,7 +45,6 @@ cdef enum:
     BPF_OUTPUT = 10
     SAMPLE_RAW = 1 << 10
     SCRATCH = 1 << 16           # the longest event
-    SLICE = 4096                # records in C between two looks for signals and at the clock
 
 
 @cython.final
@@ -103,7 +102,7 @@ cdef class PerfBuffer(Reader):
             raise TypeError(f"pages must be a number, not {type_name(pages)}")
         if pages < 1 or pages & (pages - 1) or pages >= 1 << 31:
             raise ValueError(f"pages must be a power of 2, not {pages}")
-        self.type = type_of(type, dispatch, tag, tail)
+        self.type = type_of(map, type, dispatch, tag, tail)
         self.callback = callback
         self.lost_callback = lost
         self.batches = batches
@@ -213,7 +212,7 @@ cdef class PerfBuffer(Reader):
 
     def stats(self):
         """Positions, fill levels, counters and lost records of each CPU, as PerfStats. Any thread may ask."""
-        from .perfstats import PerfCpu, PerfStats
+        from .readerstats import PerfCpu, PerfStats
         cdef PerfRing ring
         cdef perf_walk walk
         cdef list cpus = []
@@ -244,13 +243,6 @@ cdef class PerfBuffer(Reader):
 
     # As a Reader
 
-    cdef bint waits(self) noexcept:
-        cdef PerfRing ring
-        for ring in self.feeds:
-            if perf_waits(&ring.memory):
-                return True
-        return False
-
     cdef object take(self, Py_ssize_t at):
         cdef PerfRing ring = self.feeds[at]
         cdef perf_walk walk
@@ -262,7 +254,7 @@ cdef class PerfBuffer(Reader):
             while perf_look(&ring.memory, &walk, self.raw, &event):
                 perf_step(&walk, &event)
                 if self.raw or event.kind == PERF_SAMPLE:
-                    return ring.make(&event)
+                    return ring.make(None, &event)
             return None
         finally:
             perf_commit(&ring.memory, &walk)
@@ -273,6 +265,9 @@ cdef class PerfBuffer(Reader):
         if into is not None and isinstance(self.type, TaggedType):
             raise TypeError("records of several types cannot go into one array")
         return read_any(rotated(self), self.type, limit, limit_bytes, into, self.pool)
+
+    cdef StructType only_type(self):
+        return <StructType>self.type if not self.raw and plain(self.type) else None
 
     cdef Py_ssize_t drain(self, size_t limit, double until) except -1:
         cdef double begun = now()
@@ -287,6 +282,9 @@ cdef class PerfBuffer(Reader):
             return 0
         try:
             self.callback(told_apart(batch, self.pool))
+        except BaseException as error:
+            noted(error, self.map, len(batch))
+            raise
         finally:
             self.callback_seconds += now() - begun
         self.check_child()
@@ -303,27 +301,33 @@ cdef class PerfBuffer(Reader):
         cdef Py_ssize_t count = 0
         cdef uint64_t lost
         cdef bint deliver
+        made = None
         perf_begin(&ring.memory, &walk)
-        while <size_t>count < limit and perf_look(&ring.memory, &walk, self.raw, &event):
-            if until and count and now() >= until:
-                break
-            perf_step(&walk, &event)
-            deliver = self.raw or event.kind == PERF_SAMPLE
-            lost = event.lost if event.kind == PERF_LOST else 0
-            try:
-                made = ring.make(&event) if deliver else None
-            finally:
-                perf_commit(&ring.memory, &walk)    # consumed, also if it was of the wrong size
-            if lost and self.lost_callback is not None:
-                self.lost_callback(ring.cpu, lost)
-                self.check_child()
-            if deliver:
-                count += 1
-                self.callback(made)
-                self.check_child()
-            if count % 64 == 0:
-                PyErr_CheckSignals()
-                self.check_child()
+        try:
+            while <size_t>count < limit and perf_look(&ring.memory, &walk, self.raw, &event):
+                if until and count and now() >= until:
+                    break
+                perf_step(&walk, &event)
+                deliver = self.raw or event.kind == PERF_SAMPLE
+                count += deliver
+                lost = event.lost if event.kind == PERF_LOST else 0
+                try:
+                    if deliver:
+                        made = ring.make(made, &event)
+                finally:
+                    perf_commit(&ring.memory, &walk)    # consumed, also if it was of the wrong size
+                if lost and self.lost_callback is not None:
+                    self.lost_callback(ring.cpu, lost)
+                    self.check_child()
+                if deliver:
+                    self.callback(made)
+                    self.check_child()
+                if count % 64 == 0:
+                    PyErr_CheckSignals()
+                    self.check_child()
+        except BaseException as error:
+            noted(error, ring, count)
+            raise
         perf_commit(&ring.memory, &walk)
         return count
 
@@ -333,13 +337,15 @@ cdef class PerfBuffer(Reader):
         cdef perf_event event
         cdef size_t count = 0
         cdef size_t stop
+        cdef size_t slice = FEW
+        cdef double begun = now()
         cdef int code = 0
         cdef bint more = True
         cdef uint64_t lost = 0
         cdef bint raw = self.raw
         perf_begin(&ring.memory, &walk)
-        while more and code >= 0 and count < limit and not (until and count and now() >= until):
-            stop = min(limit, count + <size_t>SLICE)
+        while more and code >= 0 and count < limit and not (until and count and begun >= until):
+            stop = min(limit, count + slice)
             with nogil:
                 while count < stop:
                     more = perf_look(&ring.memory, &walk, raw, &event)
@@ -358,13 +364,19 @@ cdef class PerfBuffer(Reader):
                             break
                 if fork_generation() == self.generation:    # else the memory is not there
                     perf_commit(&ring.memory, &walk)
+            self.check_child()
+            slice = next_slice(slice, &begun)
             PyErr_CheckSignals()
             self.check_child()
         if lost and self.lost_callback is not None:
             self.lost_callback(ring.cpu, lost)
             self.check_child()
         if code < 0:
-            fail(-code, f"call back for record {count} of CPU {ring.cpu} of", self.map)
+            try:
+                fail(-code, f"call back for record {count} of", ring)
+            except BaseException as error:
+                noted(error, ring, count)
+                raise
         return count
 
 

@@ -52,5 +52,5 @@ cdef class PerfRing(Feed):
     cdef int map_memory(self, libbpf.perf_buffer *buffer, int index, char *scratch) except -1
     # Cut off what the kernel has filled up with.
     cdef void fit(self, ring_record *record) noexcept
-    # What Python sees of an event.
-    cdef object make(self, const perf_event *event)
+    # What Python sees of an event: in the memory of the last one, if nobody has kept that.
+    cdef object make(self, object before, const perf_event *event)

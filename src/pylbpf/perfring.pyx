@@ -59,14 +59,14 @@ cdef class PerfRing(Feed):
         elif plain(self.type) and record.size == filled((<StructType>self.type).size):
             record.size = <uint32_t>(<StructType>self.type).size
 
-    cdef object make(self, const perf_event *event):
+    cdef object make(self, object before, const perf_event *event):
         cdef PerfRecord made
         cdef ring_record record
         if not self.raw:
             record.data = event.data
             record.size = event.size
             self.fit(&record)
-            return self.type.make(self, &record)
+            return self.type.remake(before, self, &record)
         made = PerfRecord.__new__(PerfRecord)
         made.cpu = self.cpu
         made.type = event.header.type
@@ -84,6 +84,9 @@ cdef class PerfRing(Feed):
     cdef size_t taken(self, size_t size) noexcept:
         return size if self.raw else filled(size) + HEADER
 
+    cdef bint waits(self) noexcept nogil:
+        return perf_waits(&self.memory)
+
     cdef bint first(self, ring_record *record) noexcept:
         cdef perf_walk walk
         cdef perf_event event
@@ -98,7 +101,7 @@ cdef class PerfRing(Feed):
             perf_step(&walk, &event)
         return False
 
-    cdef void skip(self) noexcept:
+    cdef void skip(self) noexcept nogil:
         cdef perf_walk walk
         cdef perf_event event
         cdef bint found = False

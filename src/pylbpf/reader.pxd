@@ -2,6 +2,7 @@
 from cpython.object cimport PyObject
 
 from .block cimport Pool
+from .record cimport StructType
 
 cdef unsigned long CONSUMER     # the holder that is a Consumer
 
@@ -21,6 +22,7 @@ cdef class Reader:
     cdef Py_ssize_t first       # which feed comes first next time
     cdef public double _interval    # of the timer in an event loop
     cdef object parked          # called by close(): someone waits in an event loop
+    cdef object consumer        # weak reference to the one that was started last, or None
     cdef object __weakref__
 
     cdef int open_wake(self) except -1
@@ -35,18 +37,20 @@ cdef class Reader:
     cdef object next_record(self, RecordIterator iterator)
     cdef int belong(self, object map) except -1
     cdef int leave(self, object map) except -1
+    cdef int halt(self) except -1
     cdef Py_ssize_t drain(self, size_t limit, double until) except -1
-
-    # What the two do in their own ways. Whether records wait:
     cdef bint waits(self) noexcept
+
+    # What the two do in their own ways.
     # Call back for what waits in one feed, until the moment `until` or, if that is 0, for all.
     cdef Py_ssize_t deliver(self, Py_ssize_t at, size_t limit, double until) except -1
     # The next record of a feed up to where it was marked, or None.
     cdef object take(self, Py_ssize_t at)
     # A batch of what waits.
     cdef object read(self, size_t limit, size_t limit_bytes, object into)
-    # Before and after the reader has left: stop others, and free everything.
-    cdef int halt(self) except -1
+    # The one type of all records, without a tail, or None.
+    cdef StructType only_type(self)
+    # Free everything: nobody reads any more.
     cdef int shut(self) except -1
 
 
@@ -57,8 +61,8 @@ cdef class RecordIterator:
     cdef bint begun
 
 
-# The type that is given, or several told apart by a tag.
-cdef object type_of(object type, object dispatch, object tag, bint tail)
+# The type that is given, or several told apart by a tag; by names where the map's object has BTF.
+cdef object type_of(object map, object type, object dispatch, object tag, bint tail)
 cdef int check_callback(object callback, str what) except -1
 # By type, where the records are of several.
 cdef object told_apart(object batch, Pool pool)

@@ -1,7 +1,11 @@
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, final
+from typing import Any, Literal, final
 
+import numpy
 from typing_extensions import Buffer, Self
+
+from .aio import AsyncReader
+from .consumer import Consumer
 
 class Reader:
     @property
@@ -21,6 +25,14 @@ class Reader:
         timeout: float | None = None,
         into: Buffer | None = None,
     ) -> Any: ...
+    def start(
+        self,
+        target: Callable[[numpy.ndarray[Any, Any]], object] | None = None,
+        *,
+        block_records: int = 4096,
+        blocks: int = 16,
+        policy: Literal["wait", "overwrite"] = "wait",
+    ) -> Consumer: ...
     def read_batch_async(
         self,
         max_records: int | None = None,
@@ -32,6 +44,8 @@ class Reader:
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *_: object) -> None: ...
+    async def __aenter__(self) -> AsyncReader: ...
+    async def __aexit__(self, *_: object) -> None: ...
     # For asyncio.
     _interval: float
     def _waits(self) -> bool: ...
@@ -41,3 +55,4 @@ class Reader:
 class RecordIterator(Iterator[Any]):
     def __iter__(self) -> Self: ...
     def __next__(self) -> Any: ...
+    def __aiter__(self) -> AsyncIterator[Any]: ...

@@ -11,6 +11,7 @@ from posix.time cimport timespec
 from posix.unistd cimport close as close_fd, usleep, write
 
 from .block cimport Pool
+from .c.system cimport EFD_CLOEXEC, EFD_NONBLOCK, POLLIN, eventfd, pollfd, ppoll
 from .deadline cimport deadline_of, limit_of, now
 from .delivery cimport NativeCallback
 from .dispatch cimport TaggedType, split, tagged_type
@@ -18,22 +19,11 @@ from .errors cimport fail
 from .feed cimport Feed
 from .handle cimport Handle, fork_generation
 from .map cimport Map
-from .record cimport record_type
+from .record cimport StructType, record_type
 from .recordbatch cimport RecordBatch
 
 from .errors import StateError
-
-cdef extern from "<poll.h>" nogil:
-    struct pollfd:
-        int fd
-        short events
-        short revents
-    int ppoll(pollfd *fds, unsigned long count, const timespec *timeout, const void *mask)
-    short POLLIN
-
-cdef extern from "<sys/eventfd.h>" nogil:
-    int eventfd(unsigned int initial, int flags)
-    int EFD_CLOEXEC, EFD_NONBLOCK
+from .record import named_type
 
 cdef enum:
     LONGEST_NAP = 1000          # microseconds, where there is nothing to be woken by
@@ -75,6 +65,14 @@ cdef class Reader:
         return self
 
     def __exit__(self, *_):
+        self.close()
+
+    async def __aenter__(self):
+        from .aio import AsyncReader
+        self.check()
+        return AsyncReader(self)
+
+    async def __aexit__(self, *_):
         self.close()
 
     # Who reads
@@ -176,6 +174,10 @@ cdef class Reader:
             parked()
 
     cdef int halt(self) except -1:
+        """End the Consumer."""
+        consumer = None if self.consumer is None else self.consumer()
+        if consumer is not None:
+            consumer._halt()
         return 0
 
     cdef int shut(self) except -1:
@@ -193,6 +195,10 @@ cdef class Reader:
         return self.epoll_fd
 
     cdef bint waits(self) noexcept:
+        cdef Feed feed
+        for feed in self.feeds:
+            if feed.waits():
+                return True
         return False
 
     cdef bint wait(self, double deadline) except -1:
@@ -285,6 +291,7 @@ cdef class Reader:
         cdef Py_ssize_t total
         if max_time is not None:
             deadline_of(max_time, "max_time")
+            max_time = float(max_time)
         self.acquire()
         try:
             while True:
@@ -360,6 +367,22 @@ cdef class Reader:
             self.release()
         return told_apart(batch, self.pool)
 
+    # By a thread of its own
+
+    cdef StructType only_type(self):
+        return None
+
+    def start(self, target=None, *, block_records=4096, blocks=16, policy="wait"):
+        """Start a Consumer: a thread that drains the buffer without the GIL into up to ``blocks`` arrays of records.
+
+        ``target`` is called with each array, on a Python thread; without one, iterate over the Consumer. When all blocks are
+        full, the policy "wait" leaves records where they are, until programs find no room, and "overwrite" gives up the oldest
+        block. Until it is stopped nobody else reads. Needs a type. Source: ring_buffer__consume(), perf_buffer__consume().
+        """
+        from .consumer import start
+        self.check()
+        return start(self, target, block_records, blocks, policy)
+
     # In an event loop
 
     def read_batch_async(self, max_records=None, max_bytes=None, timeout=None, into=None):
@@ -397,10 +420,20 @@ cdef object told_apart(object batch, Pool pool):
     return batch
 
 
-cdef object type_of(object type, object dispatch, object tag, bint tail):
+cdef object type_of(object map, object type, object dispatch, object tag, bint tail):
     if (dispatch is None) != (tag is None) or (dispatch is not None and type is not None):
         raise TypeError("give a type, or dispatch and tag, or nothing")
-    return record_type(type, tail) if dispatch is None else tagged_type(dispatch, tag, tail)
+    if dispatch is None:
+        return record_type(by_name(map, type, tail), tail)
+    return tagged_type({number: by_name(map, each, tail) for number, each in dict(dispatch).items()}, tag, tail)
+
+
+cdef object by_name(object map, object type, bint tail):
+    if not isinstance(type, str):
+        return type
+    from .btf import btf_of
+    handle = (<Map>map).handle if isinstance(map, Map) else None
+    return named_type(None if handle is None else btf_of(handle), type, tail)
 
 
 cdef int check_callback(object callback, str what) except -1:
@@ -418,7 +451,7 @@ cdef list rotated(Reader reader):
 
 @cython.final
 cdef class RecordIterator:
-    """Iterates over records."""
+    """Iterates over records, with ``for`` or ``async for``."""
 
     def __init__(self):
         raise TypeError("iterators over records are made by records()")
@@ -431,3 +464,7 @@ cdef class RecordIterator:
         if record is None:
             raise StopIteration
         return record
+
+    def __aiter__(self):
+        from .aio import AsyncRecords
+        return AsyncRecords(self.reader, self.deadline)

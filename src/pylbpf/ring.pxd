@@ -51,5 +51,3 @@ cdef class Ring(Feed):
 
 
 cdef Ring open_ring(object map)
-# As Feed.copy_structs(), for who has no Ring.
-cdef size_t copy_structs(ring_memory *ring, char *out, size_t size, size_t room, Stop *stop) noexcept nogil

@@ -141,12 +141,15 @@ cdef class Ring(Feed):
     cdef size_t taken(self, size_t size) noexcept:
         return ring_rounded(<uint32_t>size)
 
+    cdef bint waits(self) noexcept nogil:
+        return ring_waits(&self.memory)
+
     cdef bint first(self, ring_record *record) noexcept:
         cdef ring_walk walk
         ring_begin(&self.memory, &walk)
         return ring_look(&self.memory, &walk, record)
 
-    cdef void skip(self) noexcept:
+    cdef void skip(self) noexcept nogil:
         cdef ring_walk walk
         cdef ring_record record
         ring_begin(&self.memory, &walk)
@@ -160,7 +163,28 @@ cdef class Ring(Feed):
         self.seen = walk.end
 
     cdef size_t copy_structs(self, char *out, size_t size, size_t room, Stop *stop) noexcept nogil:
-        return copy_structs(&self.memory, out, size, room, stop)
+        cdef ring_walk walk
+        cdef ring_record record
+        cdef size_t count = 0
+        cdef unsigned long committed
+        stop[0] = FULL
+        ring_begin(&self.memory, &walk)
+        committed = walk.position
+        while count < room:
+            if not ring_look(&self.memory, &walk, &record):
+                stop[0] = ENDED
+                break
+            if record.size != size:
+                stop[0] = MISFIT
+                break
+            memcpy(out + count * size, record.data, size)
+            ring_step(&walk, &record)
+            count += 1
+            if walk.position - committed >= <unsigned long>PIECE:
+                ring_commit(&self.memory, &walk)
+                committed = walk.position
+        ring_commit(&self.memory, &walk)
+        return count
 
     cdef size_t copy_any(self, char *out, size_t used, size_t room, int *ends, size_t slots, Stop *stop) noexcept nogil:
         cdef ring_walk walk
@@ -187,31 +211,6 @@ cdef class Ring(Feed):
                 committed = walk.position
         ring_commit(&self.memory, &walk)
         return count
-
-
-cdef size_t copy_structs(ring_memory *ring, char *out, size_t size, size_t room, Stop *stop) noexcept nogil:
-    cdef ring_walk walk
-    cdef ring_record record
-    cdef size_t count = 0
-    cdef unsigned long committed
-    stop[0] = FULL
-    ring_begin(ring, &walk)
-    committed = walk.position
-    while count < room:
-        if not ring_look(ring, &walk, &record):
-            stop[0] = ENDED
-            break
-        if record.size != size:
-            stop[0] = MISFIT
-            break
-        memcpy(out + count * size, record.data, size)
-        ring_step(&walk, &record)
-        count += 1
-        if walk.position - committed >= <unsigned long>PIECE:
-            ring_commit(ring, &walk)
-            committed = walk.position
-    ring_commit(ring, &walk)
-    return count
 
 
 cdef Ring open_ring(object map):

@@ -8,8 +8,8 @@
 
 #include <linux/bpf.h>
 
-#define AHEAD 1024	/* bytes */
-#define LANE 256	/* records */
+#define PYLBPF_RING_AHEAD 1024	/* bytes */
+#define PYLBPF_RING_LANE 256	/* records */
 
 struct ring_memory {
 	unsigned long *consumer;        /* where reading begins; only readers write it */
@@ -65,7 +65,7 @@ static inline bool ring_look(const struct ring_memory *ring, struct ring_walk *w
 		}
 		record->data = header + BPF_RINGBUF_HDR_SZ;
 		/* Where the next records are is only known when this one's length is, so the processor does not run ahead. */
-		__builtin_prefetch(header + AHEAD);
+		__builtin_prefetch(header + PYLBPF_RING_AHEAD);
 		return true;
 	}
 	return false;
@@ -97,10 +97,13 @@ static inline size_t ring_run(const struct ring_memory *ring, const struct ring_
 		most = room;
 	/* A length with a mark, busy or discarded, is no size. */
 	while (most - count >= 4 * 16) {
-		size_t lane = (most - count) / 4 < LANE ? (most - count) / 4 : LANE, at;
-		unsigned long apart = lane * stride;
+		size_t lane = (most - count) / 4, at;
+		unsigned long apart;
 		uint32_t unlike = 0;
 
+		if (lane > PYLBPF_RING_LANE)
+			lane = PYLBPF_RING_LANE;
+		apart = lane * stride;
 		for (at = 0; at < lane; at++) {
 			const char *first = header + at * stride;
 

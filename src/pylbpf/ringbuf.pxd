@@ -4,6 +4,5 @@ from .reader cimport Reader
 
 cdef class RingBuffer(Reader):
     cdef list sources           # Source, one for each map; their rings are the feeds
-    cdef object consumer        # weak reference to the one that was started last, or None
 
     cdef void free_all(self) noexcept

@@ -1,16 +1,14 @@
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, final
+from typing import Any, final
 
-import numpy
 import numpy.typing
 from _typeshed import FileDescriptorLike
 
-from .consumer import Consumer
 from .delivery import NativeCallback
 from .lease import Lease
 from .map import Map
 from .reader import Reader
-from .ringstats import RingStats
+from .readerstats import RingStats
 
 @final
 class RingBuffer(Reader):
@@ -39,14 +37,7 @@ class RingBuffer(Reader):
         drops: Map | None = None,
     ) -> None: ...
     def stats(self) -> RingStats: ...
-    def start(
-        self,
-        target: Callable[[numpy.ndarray[Any, Any]], object] | None = None,
-        *,
-        block_records: int = 4096,
-        blocks: int = 16,
-        policy: Literal["wait", "overwrite"] = "wait",
-    ) -> Consumer: ...
     def borrow(self, max_records: int | None = None, timeout: float | None = None) -> Lease: ...
 
 def counts_drops(map: object) -> bool: ...
+def drops_of(maps: Mapping[str, Map], map: object) -> Map | None: ...

@@ -7,6 +7,7 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from libc.errno cimport errno
 from posix.unistd cimport close as close_fd, usleep
 
+from .c.system cimport EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, epoll_create1, epoll_ctl, epoll_event
 from .deadline cimport deadline_of, limit_of
 from .delivery cimport Source, deliver as call_back
 from .dispatch cimport TaggedType
@@ -19,7 +20,7 @@ from .reader cimport Reader, check_callback, rotated, type_of
 from .record cimport RecordType, StructType, plain
 from .recordbatch cimport raise_misfit, read_any, read_structs
 from .ring cimport (
-    Ring, open_ring, ring_begin, ring_commit, ring_look, ring_memory, ring_step, ring_waits, ring_walk,
+    Ring, open_ring, ring_begin, ring_commit, ring_look, ring_memory, ring_step, ring_walk,
 )
 
 from .errors import StateError
@@ -28,21 +29,15 @@ cdef enum:
     ARRAY = 2
     PERCPU_ARRAY = 6
 
-cdef extern from "<sys/epoll.h>" nogil:
-    struct epoll_event:
-        unsigned int events
-    int epoll_create1(int flags)
-    int epoll_ctl(int epoll_fd, int operation, int fd, epoll_event *event)
-    int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN
-
 
 @cython.final
 @cython.no_gc_clear     # finalizers of what is collected with it may still call it
 cdef class RingBuffer(Reader):
     """Reads the records of one ring buffer map, or of several.
 
-    Records are ``bytes``, or typed: ``type`` is a numpy dtype, a ctypes structure or what numpy makes a dtype of, and
-    ``dispatch`` with ``tag`` tells several types apart, ``{number: type}`` by the member of that name. ``tail`` allows
+    Records are ``bytes``, or typed: ``type`` is a numpy dtype, a ctypes structure, what numpy makes a dtype of, or the name
+    of a structure in the BTF of the map's object, and ``dispatch`` with ``tag`` tells several types apart, ``{number: type}``
+    by the member of that name. ``tail`` allows
     records to be longer than their type. ``callback`` is called with each record by poll() and consume(), or with
     ``batches`` with what read_batch() would return; a NativeCallback is called without the GIL. ``drops`` is a map with a
     count of records that found no room, for stats().
@@ -89,7 +84,7 @@ cdef class RingBuffer(Reader):
         check_callback(callback, "callback")
         if drops is not None and not counts_drops(drops):
             raise TypeError(f"drops must be a map of the type PERCPU_ARRAY or ARRAY with values of 8 bytes, not {drops}")
-        source.type = type_of(type, dispatch, tag, tail)
+        source.type = type_of(map, type, dispatch, tag, tail)
         source.callback = callback
         source.batches = batches
         source.drops = drops
@@ -107,12 +102,6 @@ cdef class RingBuffer(Reader):
             self.opened = True
         finally:
             self.release()
-
-    cdef int halt(self) except -1:
-        consumer = None if self.consumer is None else self.consumer()
-        if consumer is not None:
-            consumer._halt()
-        return 0
 
     cdef int shut(self) except -1:
         cdef Ring ring
@@ -133,7 +122,7 @@ cdef class RingBuffer(Reader):
 
     def stats(self):
         """Positions, fill level and counters, as RingStats. Any thread may ask, even while another reads."""
-        from .ringstats import RingState, RingStats
+        from .readerstats import RingState, RingStats
         cdef Source source
         cdef ring_memory *memory
         cdef ring_walk walk
@@ -150,13 +139,6 @@ cdef class RingBuffer(Reader):
         return RingStats(tuple(states), self.callback_seconds)
 
     # As a Reader
-
-    cdef bint waits(self) noexcept:
-        cdef Ring ring
-        for ring in self.feeds:
-            if ring_waits(&ring.memory):
-                return True
-        return False
 
     cdef Py_ssize_t deliver(self, Py_ssize_t at, size_t limit, double until) except -1:
         return call_back(self.sources[at], limit, until, self.pool)
@@ -192,6 +174,13 @@ cdef class RingBuffer(Reader):
         if into is not None and isinstance(source.type, TaggedType):
             raise TypeError("records of several types cannot go into one array")
         return read_any(rotated(self), source.type, limit, limit_bytes, into, self.pool)
+
+    cdef StructType only_type(self):
+        cdef Source source = <Source>self.sources[0]
+        for item in self.sources:
+            if not plain((<Source>item).type) or not same((<Source>item).type, source.type):
+                return None
+        return <StructType>source.type
 
     # In place
 
@@ -243,29 +232,37 @@ cdef class RingBuffer(Reader):
         finally:
             self.release()
 
-    # By a thread of its own
-
-    def start(self, target=None, *, block_records=4096, blocks=16, policy="wait"):
-        """Start a Consumer: a thread that drains the ring without the GIL into up to ``blocks`` arrays of records.
-
-        ``target`` is called with each array, on a Python thread; without one, iterate over the Consumer. When all blocks are
-        full, the policy "wait" leaves records in the ring, until programs find no room, and "overwrite" gives up the oldest
-        block. Until it is stopped nobody else reads. Needs a type.
-        """
-        from .consumer import start
-        self.check()
-        return start(self, target, block_records, blocks, policy)
-
 
 cdef bint same(RecordType one, RecordType other):
     if isinstance(one, StructType) and isinstance(other, StructType):
         return plain(one) == plain(other) and (<StructType>one).dtype == (<StructType>other).dtype
+    if isinstance(one, TaggedType) and isinstance(other, TaggedType):
+        return same_tags(<TaggedType>one, <TaggedType>other)
     return not isinstance(one, (StructType, TaggedType)) and not isinstance(other, (StructType, TaggedType))
+
+
+cdef bint same_tags(TaggedType one, TaggedType other):
+    if (one.offset, one.size, one.signed, list(one.types), one.others is None) != (
+            other.offset, other.size, other.signed, list(other.types), other.others is None):
+        return False
+    for number, type in one.types.items():
+        if not same(type, other.types[number]):
+            return False
+    return True
 
 
 def counts_drops(map):
     """Whether a map is one as PYLBPF_COUNT_DROPS() of pylbpf/ringbuf.bpf.h makes it."""
     return isinstance(map, Map) and (<Map>map).kind() in (ARRAY, PERCPU_ARRAY) and map.value_size == 8
+
+
+def drops_of(maps, map):
+    """The map of an object that counts the drops of another one of it, or None."""
+    name = getattr(map, "name", None)
+    if name is None or maps.get(name) != map:
+        return None
+    drops = maps.get(f"{name}_drops")
+    return drops if counts_drops(drops) else None
 
 
 cdef object sum_of(object drops):

@@ -1,28 +1,19 @@
 from types import TracebackType
-from typing import Any, final, overload
+from typing import final, overload
 
 from _typeshed import FileDescriptorLike
 from typing_extensions import Buffer, Self
 
 from .map import Map
-
-@final
-class UserSample:
-    size: int
-    def submit(self) -> None: ...
-    def discard(self) -> None: ...
-    # A memoryview; with a type, a numpy array of shape ().
-    def __enter__(self) -> Any: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+from .usersample import UserSample
 
 @final
 class UserRingBuffer:
-    capacity: int
-    sent: int
     def __init__(self, map: Map | FileDescriptorLike) -> None: ...
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def sent(self) -> int: ...
     @property
     def closed(self) -> bool: ...
     @overload

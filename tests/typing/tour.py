@@ -151,6 +151,17 @@ def everything(source: Union[str, Path, bytes, bytearray, memoryview], map_fd: i
             print(types.name(types.find("record")), len(types))
 
 
+async def in_a_loop(obj: pylbpf.Object) -> None:
+    async with obj.ring_buffer(["events", "alarms"], type="event") as ring:
+        reader: pylbpf.AsyncReader = ring
+        called: int = await reader.poll(0.1, max_time=0.5)
+        print(called, len(await ring.read_batch(10, timeout=0.1)), ring.ring.closed)
+        async for record in ring.records(timeout=1):
+            print(record)
+    async for record in obj.perf_buffer("samples").records(0.1):
+        print(record)
+
+
 def errors() -> None:
     try:
         everything(b"", 3)
