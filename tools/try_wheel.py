@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -140,6 +141,8 @@ def main() -> int:
     if not suites:
         parser.error("a suite is needed")
     arguments = options.words[len(suites):]
+    # So that what runs inside ends when this program is told to.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     return max(attempt(name, options.arch, options.wheels.resolve(), arguments) for name in suites)
 
 
