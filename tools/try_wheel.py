@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Try wheels where nothing else is: try_wheel.py SUITE[:VERSION]... [--arch ARCH] [--wheels DIST] [PYTEST ARGUMENT...]
 
-Installs the wheel of the right Python in a root file system of that suite of Debian, by pip and offline, and runs the tests
-there on this machine's kernel; another architecture is emulated by QEMU, which has no bpf(). With VERSION the Python is this
-machine's, shown to the root file system where it is. Nothing of it stays: what is written goes to memory.
+Installs the wheel of the right Python in a root file system of that suite of Debian, by its pip and offline, and runs the tests
+there on this machine's kernel. Another architecture is emulated by QEMU, which has no bpf(), and this machine's pip does its
+work. With VERSION the Python is this machine's, shown to the root file system where it is. Nothing of it stays: what is written
+goes to memory.
 """
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NEEDED = ("pytest>=8", "pytest-timeout>=2", "hypothesis>=6", "numpy>=1.23", "rich>=13", "click>=8")
 SHOWN = ("tests", "tools", "examples", "benchmarks", "docs", "include", "pyproject.toml", "mkdocs.yml")
 OLDER = ("exceptiongroup>=1", "tomli>=1", "typing_extensions>=4.6")  # which pip does not see from here that pytest needs before 3.11
+INSTALLED = ("pylbpf", "pytest", "pytest-timeout", "hypothesis")
 UNWANTED = ("libbpf", "libelf")
 
 # $1 work, $2 root, $3 folder of what pip downloaded, $4 ziglang, $5 prefix of the Python or "", $6 emulator or "", then Python and arguments
@@ -37,6 +40,7 @@ mount -t overlay -o "lowerdir=$root,upperdir=$work/new,workdir=$work/over" root 
 cd "$work/root"
 mkdir -p opt/wheels opt/site/ziglang opt/checkout usr/include/bpf
 mount --bind "$wheels" opt/wheels
+[ ! -e "$wheels/site" ] || cp -r "$wheels/site/." opt/site/
 mount --bind "$zig" opt/site/ziglang
 for name in $SHOWN; do
     [ ! -e "$CHECKOUT/$name" ] || cp -r "$CHECKOUT/$name" opt/checkout/
@@ -63,11 +67,11 @@ mkdir old
 pivot_root . old
 cd /
 exec env -i HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin PYTHONPATH=/opt/site PYTHONDONTWRITEBYTECODE=1 \
-    PYLBPF_TEST_CACHE=/opt/cache ${GIL:+"PYTHON_GIL=$GIL"} sh -c '
+    PYLBPF_TEST_CACHE=/opt/cache INSTALLED="$INSTALLED" ${GIL:+"PYTHON_GIL=$GIL"} sh -c '
         python=$1; shift
         "$python" -c "import ctypes; ctypes.CDLL(None).umount2(b\"/old\", 2)"
-        "$python" "$(echo /opt/wheels/pip-*.whl)/pip" --disable-pip-version-check --no-cache-dir --quiet install --root-user-action ignore \
-            --no-index --find-links /opt/wheels --target /opt/site pylbpf pytest pytest-timeout hypothesis || exit
+        [ -e /opt/wheels/site ] || "$python" "$(echo /opt/wheels/pip-*.whl)/pip" --disable-pip-version-check --no-cache-dir --quiet install \
+            --root-user-action ignore --no-index --find-links /opt/wheels --target /opt/site $INSTALLED || exit
         cd /opt/checkout
         "$python" -m pylbpf doctor
         exec "$python" -m pytest -p no:cacheprovider "$@"' sh "$@"
@@ -83,9 +87,12 @@ def wheelhouse(folder: Path, version: str, arch: str, glibc: int, dist: Path) ->
     shutil.copy(found[-1], folder)
     older = OLDER if int(version.rstrip("t").partition(".")[2]) < 11 else ()
     platforms = [f"manylinux_2_{minor}_{arch}" for minor in range(glibc, 4, -1)] + [f"manylinux2014_{arch}"]
-    debian.call(sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "-d", folder, "--only-binary=:all:",
-                "--python-version", version.rstrip("t"), "--implementation", "cp", *(f"--abi={name}" for name in (abi, "abi3", "none")),
-                *(f"--platform={name}" for name in platforms), "pip", *NEEDED, *older)
+    pip = (sys.executable, "-m", "pip", "-q", "--disable-pip-version-check")
+    target = ("--only-binary=:all:", "--python-version", version.rstrip("t"), "--implementation", "cp",
+              *(f"--abi={name}" for name in (abi, "abi3", "none")), *(f"--platform={name}" for name in platforms))
+    debian.call(*pip, "download", "-d", folder, *target, "pip", *NEEDED, *older)
+    if arch != platform.machine():  # an emulated pip takes ten minutes
+        debian.call(*pip, "install", "--no-compile", "--ignore-requires-python", "--no-index", "--find-links", folder, "--target", folder / "site", *target, *INSTALLED)
 
 
 def glibc(folder: Path) -> int:
@@ -120,7 +127,7 @@ def attempt(name: str, arch: str, dist: Path, arguments: list[str]) -> int:
         spaces = ["--mount", "--pid", "--fork", "--kill-child", *(["--map-root-user"] if emulator else [])]
         return subprocess.run(
             ["unshare", *spaces, "sh", "-e", "-c", SCRIPT, "sh", f"{work}/mount", root, wheels, zig, prefix, emulator, python, *arguments], stdin=subprocess.DEVNULL,
-            env={**os.environ, "SHOWN": " ".join(SHOWN), "CHECKOUT": str(ROOT), "CACHE": str(cache)}).returncode
+            env={**os.environ, "SHOWN": " ".join(SHOWN), "INSTALLED": " ".join(INSTALLED), "CHECKOUT": str(ROOT), "CACHE": str(cache)}).returncode
 
 
 def main() -> int:
@@ -134,6 +141,8 @@ def main() -> int:
     if not suites:
         parser.error("a suite is needed")
     arguments = options.words[len(suites):]
+    # So that what runs inside ends when this program is told to.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     return max(attempt(name, options.arch, options.wheels.resolve(), arguments) for name in suites)
 
 

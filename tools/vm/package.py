@@ -58,7 +58,8 @@ def from_wheel(suite: str, arch: str) -> Path:
     shutil.unpack_archive(wheels[-1], folder / "lib", "zip")
     (folder / "bpf").mkdir(exist_ok=True)
     for made in (ROOT / ".cache" / f"bpf-{machine}").glob("*"):  # by the tests of wheels
-        shutil.copytree(made, folder / "bpf" / made.name, dirs_exist_ok=True)
+        if made.is_dir():
+            shutil.copytree(made, folder / "bpf" / made.name, dirs_exist_ok=True)
     return folder
 
 
