@@ -57,21 +57,21 @@ def test_links_live_on(threads):
     obj.load(threads=threads)
     count_this_process(obj)
     attached = obj.attach()
-    alone = obj.programs["p0002"].attach_raw_tracepoint(HIT)
+    alone = obj.programs["p0002"].attach_raw_tracepoint("oom_score_adj_update")
     with pylbpf.open(path) as reader:
         reader.maps["counts"].reuse_fd(obj.maps["counts"].fd)
         kept = obj.detach_fds()
         reader.load()
         kernel.rename_task(3)
-        assert [value(reader.maps["counts"], slot) for slot in range(4)] == [3, 3, 6, 3]
+        assert [value(reader.maps["counts"], slot) for slot in range(4)] == [3, 3, 3, 3]
         assert list(kept.links) == [*attached, alone]
         assert all(not link.closed and link.fd >= 0 for link in kept.links)
-        assert f"of many_4.bpf.o on raw_tracepoint {HIT}" in alone.name
+        assert "of many_4.bpf.o on raw_tracepoint oom_score_adj_update" in alone.name
         alone.close()
         kept.close()
         assert all(link.closed for link in attached)
         kernel.rename_task(3)
-        assert [value(reader.maps["counts"], slot) for slot in range(4)] == [3, 3, 6, 3]
+        assert [value(reader.maps["counts"], slot) for slot in range(4)] == [3, 3, 3, 3]
 
 
 @bpf

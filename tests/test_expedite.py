@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import kernel
+import objects
 import pylbpf
 from test_fork import in_child
 from together import HIT, SILENT, left, opened
@@ -181,7 +182,8 @@ class Xdp(pylbpf.ProgramHandler):
 
 def test_attach_and_detach(veth):
     handler = Xdp(veth.name)
-    with opened("net/a", handlers=(handler,), name="net") as obj:
+    with pylbpf.open(objects.build(objects.many(1, "net/a"), "net"), handlers=[handler]) as obj:
+        obj.load()
         links = pylbpf.attach_many([obj], expedite=True)
         assert handler.seen == [True] and not raised()
         seen = []

@@ -481,7 +481,7 @@ def test_attach_fails_after_it_made_links(plain, error, whole):
     class Failing(Recorder):
         def attach(self, program):
             made.append(program.attach_raw_tracepoint(HIT))
-            made.append(program.attach_raw_tracepoint(HIT))
+            made.append(program.attach_raw_tracepoint("oom_score_adj_update"))
             error.__notes__ = []
             raise error
 

@@ -32,8 +32,10 @@ def package(suite: str, arch: str) -> Iterator[Path]:
     folder = ROOT / "build" / "vm" / suite
     (folder / "bpf").mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         key, made = key_of(suite), folder / "key"
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        if not made.exists() or made.read_text() != key:
+            fcntl.flock(lock, fcntl.LOCK_EX)    # when all others that use it have ended
         if not made.exists() or made.read_text() != key:
             say(f"building for {suite}")
             made.unlink(missing_ok=True)
