@@ -539,6 +539,10 @@ def test_callbacks_see_variables(bpf_object):
             variables.u32 = 8
 
     with pylbpf.open(bpf_object("variables"), handlers=[Handler()]) as obj:
+        if (1, 4) <= pylbpf.libbpf_version() < (1, 6):      # these tell descriptors of maps when the load has ended
+            with pytest.raises(pylbpf.StateError, match="no map of it in the kernel"):
+                obj.load()
+            return
         obj.load()
         assert seen[0] == (3, 10) and obj.globals.u32 == 8
 
