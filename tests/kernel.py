@@ -23,8 +23,9 @@ SYS_PERF_EVENT_OPEN = {"x86_64": 298, "s390x": 331, "ppc64le": 319}.get(platform
 MAP_CREATE, PROG_LOAD, LINK_GET_NEXT_ID, ITER_CREATE = 0, 5, 31, 33
 KPROBE, RAW_TRACEPOINT, TRACING, LSM = 2, 17, 26, 29
 TRACE_FENTRY, MODIFY_RETURN, LSM_MAC, TRACE_FSESSION = 24, 26, 27, 58
+RELEASE = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
 # Before 6.10 a raw tracepoint takes a program once only.
-RAW_TRACEPOINTS_ONCE = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) < (6, 10)
+RAW_TRACEPOINTS_ONCE = RELEASE < (6, 10)
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 CLONE_NEWNS, MS_REC, MS_PRIVATE, MNT_DETACH = 0x00020000, 0x4000, 1 << 18, 2
 
@@ -198,6 +199,10 @@ def no_symbol(name: str, reason: str) -> str:
 @functools.lru_cache(maxsize=None)
 def no_fentry() -> str:
     return no_bpf() or no_btf() or no_tracing_load("fentry", TRACING, TRACE_FENTRY, "do_nanosleep")
+
+
+def no_sleepable_fentry() -> str:
+    return no_fentry() or ("Linux >= 6.3: functions to which programs that sleep can be attached" if RELEASE < (6, 3) else "")
 
 
 @functools.lru_cache(maxsize=None)
