@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
 /* The floor of what the system is asked: programs run by hand, and all programs of the kernel looked at. See floor.c. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 
 typedef int64_t ns;
 
@@ -61,4 +63,50 @@ long floor_programs(uint64_t *sum, ns *took)
 	}
 	*took = now() - start;
 	return count;
+}
+
+static ns wall(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+/* Of libbpf 1.3, whose header may be older. */
+typedef struct bpf_link *(*attach_uprobe_multi)(const struct bpf_program *, pid_t, const char *, const char *, const void *);
+
+/* Attach to all functions f... of a library, or with a probe's name to all places of that; and detach. */
+int floor_wildcard(const struct bpf_program *program, const char *path, const char *probe, ns *attach, ns *destroy)
+{
+	attach_uprobe_multi multi = (attach_uprobe_multi)dlsym(RTLD_DEFAULT, "bpf_program__attach_uprobe_multi");
+	struct bpf_link *link;
+	ns start = wall();
+	int error;
+
+	link = probe ? bpf_program__attach_usdt(program, 0, path, "pylbpf", probe, NULL) : multi(program, 0, path, "f*", NULL);
+	if (!link)
+		return -errno;
+	*attach = wall() - start;
+	start = wall();
+	error = bpf_link__destroy(link);
+	*destroy = wall() - start;
+	return error;
+}
+
+/* Attach to a cgroup, and detach, many times. */
+int floor_cgroup(const struct bpf_program *program, int cgroup, long times, ns *took)
+{
+	ns start = now();
+
+	for (long i = 0; i < times; i++) {
+		struct bpf_link *link = bpf_program__attach_cgroup(program, cgroup);
+
+		if (!link)
+			return -errno;
+		if (bpf_link__destroy(link))
+			return -errno;
+	}
+	*took = now() - start;
+	return 0;
 }

@@ -50,6 +50,7 @@ class Outcomes:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--outcomes", type=Path, metavar="FILE", help="write what became of each test to FILE, as JSON")
+    parser.addoption("--libbpf-calls", type=Path, metavar="FILE", help="write which functions of libbpf each test calls to FILE")
     parser.addoption("--part", metavar="I/N", help="run the I-th of N parts; a file is in one of them as a whole")
 
 
@@ -59,6 +60,9 @@ def pytest_configure(config: pytest.Config) -> None:
         path = path.with_suffix(f".{part.partition('/')[0]}{path.suffix}")
     if path and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Outcomes(path))
+    if calls := config.getoption("--libbpf-calls"):
+        from calls import Calls
+        config.pluginmanager.register(Calls(calls))
 
 
 def part_of(items: list[pytest.Item], part: str) -> list[pytest.Item]:

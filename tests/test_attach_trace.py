@@ -36,6 +36,23 @@ def replaced(bpf_object, requires_btf):
         yield target.programs["asks"], drops
 
 
+def test_a_handler_over_freplace_looks_the_function_up_in_the_target(bpf_object, requires_btf):
+    """As libbpf would have; the kernel may take the program or not."""
+    with loaded(bpf_object("freplace"), "asks") as target, \
+            pylbpf.open(bpf_object("freplace"), handlers=[pylbpf.ProgramHandler(section="freplace+")]) as obj:
+        obj.programs["asks"].autoload = False
+        drops = obj.programs["drops"]
+        drops.autoload = True
+        drops.set_attach_target("decide", prog_fd=target.programs["asks"])
+        try:
+            obj.load()
+        except pylbpf.BpfError as error:
+            assert "decide" not in error.log     # it was found
+        else:
+            with drops.attach():
+                assert target.programs["asks"].test_run(data=bytes(64)).retval == 1
+
+
 def test_freplace(replaced, veth):
     asks, drops = replaced
     packet = bytes(64)

@@ -26,6 +26,11 @@ def test_types_and_helpers():
     assert features.helper(ProgramType.XDP, KTIME_GET_NS)
     assert not features.helper(ProgramType.XDP, SKB_STORE_BYTES)
     assert features.helper(ProgramType.SCHED_CLS, SKB_STORE_BYTES)
+    if not kernel.no_btf():
+        assert features.helper(ProgramType.XDP, "bpf_xdp_adjust_head") and not features.helper(ProgramType.XDP, "skb_store_bytes")
+        for wrong in "bpf_make_coffee", "unspec", "":
+            with pytest.raises(ValueError, match="no helper"):
+                features.helper(ProgramType.XDP, wrong)
     with pytest.raises(pylbpf.BpfError, match="probe"):
         features.helper(ProgramType.TRACING, KTIME_GET_NS)
     for wrong in (-1, 1 << 40):

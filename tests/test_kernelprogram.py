@@ -191,6 +191,9 @@ def test_raw_tracepoint(obj):
         if VERSION < (1, 4):
             with pytest.raises(pylbpf.NotSupported, match="1.4"):
                 program.attach_raw_tracepoint("task_rename", cookie=1)
+        else:
+            with contextlib.suppress(pylbpf.BpfError), program.attach_raw_tracepoint("task_rename", cookie=1) as other:   # Linux 6.9
+                assert other.info().prog_id == program.id
 
 
 def test_without_links(bpf_object, cgroup):

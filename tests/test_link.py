@@ -14,6 +14,7 @@ import pytest
 import kernel
 import pylbpf
 import rings
+import usdt
 
 pytestmark = pytest.mark.bpf
 
@@ -166,9 +167,9 @@ def test_disconnected_link_outlives_its_object(bpf_object):
         assert rings.sent(reader) == 2
 
 
-@pytest.mark.parametrize("kind", ["perf_event", "tracepoint", "xdp"])
-def test_closing_the_descriptor_of_disconnect_frees_everything(bpf_object, kind, veth, requires_perf_event,
-                                                                      tracefs):
+@pytest.mark.parametrize("kind", ["perf_event", "tracepoint", "uprobe", "xdp"])
+def test_closing_the_descriptor_of_disconnect_frees_everything(bpf_object, kind, veth, requires_perf_event, requires_uprobe,
+                                                               tracefs):
     """Links on perf events hold two descriptors; one is handed out, and nobody else knows of the other."""
     with pylbpf.open(bpf_object(kind)) as obj:
         obj.load()
@@ -178,6 +179,8 @@ def test_closing_the_descriptor_of_disconnect_frees_everything(bpf_object, kind,
             link = obj.programs["on_sample"].attach_perf_event(event)
         elif kind == "tracepoint":
             link = obj.programs["on_task_rename"].attach()
+        elif kind == "uprobe":
+            link = obj.programs["on_entry"].attach_uprobe(usdt.library(), function="probe", pid=0)
         else:
             link = obj.programs["pass"].attach_xdp(veth.name)
         os.close(link.disconnect())

@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import struct
 
+import numpy
 import pytest
 
 import kernel
@@ -244,6 +245,17 @@ def test_attached_to_an_interface(bpf_object, veth):
                 else:
                     assert after.revision is None and after.programs[0].link_id is None
         assert query.attached(veth.name, AttachType.TCX_EGRESS).programs == ()
+
+
+def test_attached_to_an_interface_by_xdp(bpf_object, veth):
+    with loaded(bpf_object("xdp"), "pass") as obj:
+        program = obj.programs["pass"]
+        assert query.attached(veth.name, AttachType.XDP).programs == ()
+        with program.attach_xdp(numpy.int64(veth.index)):
+            there = query.attached(veth.index, AttachType.XDP)
+            assert [each.prog_id for each in there.programs] == [program.info().id] and there.revision is None
+        with pytest.raises(OSError):
+            query.attached("there_is_none", AttachType.XDP)
 
 
 def test_attached_to_a_name_space(bpf_object):

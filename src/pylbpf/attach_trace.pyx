@@ -208,7 +208,10 @@ def attach_iter(Program self not None, *, map=None, cgroup=None, order=0, pid=0,
     cdef Call call
     cdef int code = 0
     cdef unsigned int way = number_of(order, "order")
-    if (map is not None) + (cgroup is not None) + bool(pid) + bool(tid) + (pid_fd is not None) > 1:
+    cdef unsigned int process = number_of(pid, "pid")
+    cdef unsigned int thread = number_of(tid, "tid")
+    cdef int limits = ((map is not None) + (cgroup is not None) + (process != 0) + (thread != 0) + (pid_fd is not None))
+    if limits > 1:
         raise ValueError("an iterator goes through a map, or cgroups, or one process, or one thread")
     if way and cgroup is None:
         raise ValueError("order is for cgroups")
@@ -226,9 +229,8 @@ def attach_iter(Program self not None, *, map=None, cgroup=None, order=0, pid=0,
         if info.task.pid_fd == 0:
             raise ValueError("the kernel takes descriptor 0 for none: duplicate it")
     else:
-        info.task.tid = number_of(tid, "tid")
-        info.task.pid = number_of(pid, "pid")
-    cdef bint limited = map is not None or cgroup is not None or pid or tid or pid_fd is not None
+        info.task.tid = thread
+        info.task.pid = process
     cdef bint locked = self.begin("attach iter")
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
@@ -236,11 +238,11 @@ def attach_iter(Program self not None, *, map=None, cgroup=None, order=0, pid=0,
     opts.link_info_len = sizeof(info)
     enter(&call, <PyObject *>self.handle)
     with nogil:
-        link = libbpf.bpf_program__attach_iter(self.ptr, &opts if limited else NULL)
+        link = libbpf.bpf_program__attach_iter(self.ptr, &opts if limits else NULL)
         if link == NULL:
             code = -errno
     made = self.end(&call, link, code, locked, "iter")
-    if limited:
+    if limits:
         # Other iterators would take the number for something else.
         goes = made.info().target_name
         wanted = "the elements of a map" if map is not None else "cgroups" if cgroup is not None else "tasks"

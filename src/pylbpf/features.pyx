@@ -85,17 +85,29 @@ def map_type(type):
 
 
 def helper(type, id):
-    """Whether programs of a ProgramType may call the helper of that number (enum bpf_func_id).
+    """Whether programs of a ProgramType may call a helper, given by name ("bpf_xdp_adjust_head") or number (enum bpf_func_id).
 
-    BpfError (EOPNOTSUPP) for types that libbpf cannot try: tracing, extensions, LSM, struct_ops.
+    Names are those that the types of the running kernel have: another is a ValueError. BpfError (EOPNOTSUPP) for types that libbpf cannot try: tracing, extensions, LSM, struct_ops.
     Source: libbpf_probe_bpf_helper().
     """
     cdef unsigned int kind = number_of(type, "program type")
-    cdef unsigned int number = number_of(id, "helper")
+    cdef unsigned int number = helper_number(id) if isinstance(id, str) else number_of(id, "helper")
     key = "helper", kind, number
     if key not in _known and probe("helper", kind, number) and refused(kind, number):
         _known[key] = False
     return probe("helper", kind, number)
+
+
+cdef unsigned int helper_number(str name) except? 0:
+    if "helpers" not in _known:
+        from .btf import Btf
+        types = Btf.kernel()
+        _known["helpers"] = {member.removeprefix("BPF_FUNC_"): value
+                             for member, value in types.enumerators(types.find("bpf_func_id")).items()}
+    number = _known["helpers"].get(name.removeprefix("bpf_"))
+    if not number:
+        raise ValueError(f"the kernel has no helper '{name}'")
+    return number
 
 
 cdef bint refused(unsigned int type, unsigned int helper) noexcept:

@@ -18,6 +18,7 @@ __all__ = ["programs", "maps", "links", "btfs", "program", "map", "link", "btf",
 
 cdef enum:
     BPF_F_QUERY_EFFECTIVE = 1
+    XDP = 37
     TCX_INGRESS = 46
     TCX_EGRESS = 47
     NETKIT_PRIMARY = 54
@@ -141,9 +142,10 @@ AttachedProgram.__doc__ = """One of the programs of a hook: the numbers of progr
 def attached(target, attach_type, *, bint effective=False):
     """What is attached to a hook, as an Attached.
 
-    ``target`` is an interface for TCX and NETKIT, a path or descriptor of a cgroup, of a network name space
+    ``target`` is an interface for TCX, NETKIT and XDP, a path or descriptor of a cgroup, of a network name space
     (FLOW_DISSECTOR, SK_LOOKUP), of a lirc device (LIRC_MODE2), or a sockmap (a Map or descriptor). ``effective``: of a
-    cgroup also what it has from those above. Minimum kernel 4.15, tcx 6.6. Source: bpf_prog_query_opts().
+    cgroup also what it has from those above. Minimum kernel 4.15, tcx 6.6. Source: bpf_prog_query_opts(), for XDP
+    bpf_xdp_query().
     """
     from .enums import AttachFlags
     cdef unsigned int type = number_of(attach_type, "attach_type")
@@ -156,6 +158,13 @@ def attached(target, attach_type, *, bint effective=False):
     cdef bytes arrays
     cdef uapi.__u32 *numbers
     cdef int where, code
+    if type == XDP:
+        # Which the kernel tells by netlink only.
+        from . import xdp
+        found = xdp.query(target)
+        return Attached(None, AttachFlags(0), tuple([
+            AttachedProgram(id, None, AttachFlags(0))
+            for id in dict.fromkeys((found.prog_id, found.drv_prog_id, found.hw_prog_id, found.skb_prog_id)) if id]))
     opened = hook_target(target, type)
     where = opened.fd
     while True:

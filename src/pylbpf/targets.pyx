@@ -52,7 +52,8 @@ cdef int interface_index(object interface) except -1:
     """The number of a network interface given by name or number."""
     cdef unsigned int index
     cdef bytes name
-    if isinstance(interface, int) and not isinstance(interface, bool):
+    if hasattr(interface, "__index__") and not isinstance(interface, bool):
+        interface = interface.__index__()
         if not 0 < interface < 1 << 31:
             raise ValueError(f"{interface} is not an interface index")
         return interface
