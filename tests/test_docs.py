@@ -396,7 +396,7 @@ OURS = re.compile(
     r"| MapView(\..*)? | Queue(\.(?!push|peek|pop$).*)? | BloomFilter(\.(?!add).*)?"
     r"| Btf | BtfKind | Member(\..*)?"
     r"| Link\.(closed|close|fileno|name|program) | LinkSet(\..*)?"
-    r"| KernelProgram\.(close|closed|fd|fileno|pin_path)"
+    r"| KernelProgram\.(close|closed|fd|fileno|pin_path) | Token\.(close|closed|fd|fileno) | Loader\.(insns|data|maps|programs)"
     r"| RingBuffer\.(closed|close|records|read_batch_async|start|stats) | Record(\..*)? | RecordBatch(\..*)? | Lease(\..*)?"
     r"| Consumer(\..*)? | Ring(Stats|State)(\..*)? | NativeCallback(\..*)?"
     r"| UserRingBuffer\.(closed|capacity|sent) | UserSample(\..*)?"
