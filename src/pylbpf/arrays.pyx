@@ -15,7 +15,7 @@ cdef class Arrays(Elements):
         Keys have the shape (n,), values (n,) or, per CPU, (n, possible CPUs); dtypes are those of the map's types, else
         unsigned numbers of 1, 2, 4 or 8 bytes, else ``V`` with the size. Arrays come in order of their index. In a hash
         map an element that is there all the time comes exactly once, one that comes or goes meanwhile once or not at all;
-        in a trie likewise. ``flags``: UpdateFlags.LOCK. BpfError for kinds that cannot be read without changing them.
+        in a trie nearly always. ``flags``: UpdateFlags.LOCK. BpfError for kinds that cannot be read without changing them.
         Source: bpf_map_lookup_batch(), or bpf_map_lookup_elem() for each key where the kernel (5.6) or the kind of map
         has no such.
         """
