@@ -87,8 +87,8 @@ cdef class AtWork(Linked):
         out = PyBytes_AS_STRING(text)
         memset(&opts, 0, sizeof(opts))
         opts.sz = sizeof(opts)
+        program = self.hold()           # which may raise
         enter(&call, NULL)
-        program = self.hold()
         with nogil:
             code = bpf.bpf_prog_stream_read(program, number, out, room, &opts)
         self.let_go()

@@ -40,7 +40,7 @@ cdef dict INSTRUCTIONS = {
     "bounded_loops": ((0xb7, 0, 9), (0x07, 0, -1), (0x55, -2, 0), EXIT),    # do r0 -= 1 while r0 != 0
     "atomics": (ZERO, STORE, (0x0adb, -8, 1), EXIT),                    # r0 = fetch_add(r10 - 8, r0)
     "v4": (ZERO, (0x00bf, 8, 0), EXIT),                                 # r0 = (s8)r0
-    "may_goto": (ZERO, (0xe5, 0, 0), EXIT),                             # may_goto +0
+    "may_goto": (ZERO, (0xe5, 1, 0), ZERO, EXIT),                       # may_goto +1; nowhere came later
     "load_acquire": (STORE, (0xa0db, -8, 0x100), EXIT),                 # r0 = load_acquire(r10 - 8)
 }
 
