@@ -40,9 +40,10 @@ def dtype_of(btf, type):
         return None
 
 
-def dtype_for(btf, type, size, map_type=None):
+def dtype_for(btf, type, size):
+    """The dtype of a key or value, as the kernel tells it; None if it does not."""
     dtype = dtype_of(btf, type) if btf and type else None
-    return dtype if dtype is not None and dtype.itemsize == size else raw_dtype(size, map_type)
+    return dtype if dtype is not None and dtype.itemsize == size else None
 
 
 class Layout:
@@ -52,8 +53,15 @@ class Layout:
         self.map = map
         self.batch = batch = Batch(map)
         key, value = map._said()
-        self.key = key if key is not None else dtype_for(batch.btf, batch.key_type, batch.key_size, batch.type)
-        self.value = value if value is not None else dtype_for(batch.btf, batch.value_type, batch.value_size)
+        if key is None:
+            key = dtype_for(batch.btf, batch.key_type, batch.key_size)
+        if value is None:
+            value = dtype_for(batch.btf, batch.value_type, batch.value_size)
+        if key is None or value is None:        # which takes a look at the kernel's again
+            declared = map._declared()
+            key, value = (each if each is not None else other for each, other in zip((key, value), declared))
+        self.key = key if key is not None else raw_dtype(batch.key_size, batch.type)
+        self.value = value if value is not None else raw_dtype(batch.value_size)
         # A value takes a multiple of 8 bytes on each CPU.
         self.slot = (batch.value_size + 7) // 8 * 8
 

@@ -134,19 +134,17 @@ cdef class Typed(Arrays):
         return info.btf_id
 
     def _said(self):
-        """The dtypes that create(), typed() or the object's own types give to keys and values, or None."""
-        key = value = types = None
-        if self.ptr != NULL and not (self.key_said and self.value_said):
-            types = self._types()
-        if self.key_said:
-            key = self.key_codec.numpy_dtype()
-        elif types is not None:
-            key = dtype_in(types, libbpf.bpf_map__btf_key_type_id(self.ptr), self.key_bytes())
-        if self.value_said:
-            value = self.value_codec.numpy_dtype()
-        elif types is not None:
-            value = dtype_in(types, libbpf.bpf_map__btf_value_type_id(self.ptr), self.part_bytes())
-        return key, value
+        """The dtypes that create() or typed() gave to keys and values, or None."""
+        return (self.key_codec.numpy_dtype() if self.key_said else None,
+                self.value_codec.numpy_dtype() if self.value_said else None)
+
+    def _declared(self):
+        """The dtypes that the object's own types give to keys and values, or None."""
+        types = None if self.ptr == NULL else self._types()
+        if types is None:
+            return None, None
+        return (dtype_in(types, libbpf.bpf_map__btf_key_type_id(self.ptr), self.key_bytes()),
+                dtype_in(types, libbpf.bpf_map__btf_value_type_id(self.ptr), self.part_bytes()))
 
     cdef int require_keys(self) except -1:
         self.ready()
