@@ -495,8 +495,10 @@ def test_attach_fails_after_it_made_links(plain, error, whole):
         assert "attach of Failing" in notes(error)[0] and "'on_eventful'" in notes(error)[0]
         assert len(made) == 2 and all(link.closed for link in made)
         assert kernel.own_link_ids() == before and len(obj.links) == 0
+        # While they were attached, other processes may have run them.
+        hits = [value(obj.maps["hits"], slot) for slot in range(9)]
         kernel.rename_task()
-        assert [value(obj.maps["hits"], slot) for slot in range(9)] == [0] * 9
+        assert [value(obj.maps["hits"], slot) for slot in range(9)] == hits
         assert obj.state is State.LOADED
 
 

@@ -93,7 +93,10 @@ def test_dataclasses_go_round(btf, name, data):
         for member in members:
             part = part[member]
         if part.names is None and part.base.kind not in "bS":
-            assert value.to_bytes()[offset:offset + size] == raw[offset:offset + size], members
+            kept, given = (np.frombuffer(data[offset:offset + size], part.base) for data in (value.to_bytes(), raw))
+            # Python's float makes a signalling NaN of 4 bytes a quiet one.
+            same = (kept == given) | np.isnan(given) & np.isnan(kept) if part.base.kind == "f" else kept == given
+            assert same.all(), members
 
 
 def test_dataclass_has_python_values(btf):
