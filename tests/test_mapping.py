@@ -59,6 +59,27 @@ def test_what_a_dict_does_a_map_does(numbers):
     assert isinstance(numbers, collections.abc.MutableMapping)
 
 
+def test_numbers_of_128_bits(bpf_object):
+    with pylbpf.open(bpf_object("wide")) as obj:
+        obj.load()
+        wide, each = obj.maps["wide"], obj.maps["each"]
+        numbers = [0, -1, 1 << 64, -(1 << 127), (1 << 127) - 1]
+        for key in numbers:
+            wide[key] = key & (1 << 128) - 1
+        assert dict(wide) == {key: key & (1 << 128) - 1 for key in numbers} and -1 in wide and 5 not in wide
+        assert wide.pop(-1) == (1 << 128) - 1 and wide.to_numpy()[0].shape == (4, 2)
+        wide[numpy.int64(-7)] = True
+        assert wide[(-7).to_bytes(16, sys.byteorder, signed=True)] == 1
+        for key, value, words in [(1 << 127, 0, "a key of .* 16 bytes with a sign"), (0, -1, "a value of .* 16 bytes$")]:
+            with pytest.raises(ValueError, match=f"does not fit {words}"):
+                wide[key] = value
+        for wrong in (1.5, "1", None):
+            with pytest.raises((TypeError, ValueError), match="a value of map 'wide'"):
+                wide[0] = wrong
+        each[1] = [-cpu for cpu in range(CPUS)]
+        assert each[1] == [-cpu for cpu in range(CPUS)] and each[0] == [0] * CPUS
+
+
 def test_flags_say_what_must_be_there(numbers):
     with pytest.raises(KeyError):
         numbers.set(1, 1, flags=UpdateFlags.EXIST)

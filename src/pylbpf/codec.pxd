@@ -2,13 +2,14 @@ from .btf cimport Btf
 
 cdef enum Form:
     RAW, UNSIGNED, SIGNED, BOOL, FLOAT, TEXT, STRUCT, ARRAY
+    WIDE, SIGNED_WIDE   # numbers of 16 bytes
 
 
 cdef class Codec:
     cdef Form form
     cdef int plain                  # 8 or 4: an unsigned number of so many bytes, and no kind's own; else 0
     cdef Py_ssize_t size
-    cdef object dtype               # numpy's, of STRUCT and ARRAY
+    cdef object dtype               # numpy's, of STRUCT, ARRAY and WIDE ones
     cdef object last                # the STRUCT that was handed out last,
     cdef object last_memory         # ... the array it lies in,
     cdef bint reuses                # ... if it may be handed out again
@@ -24,6 +25,7 @@ cdef class Codec:
     cdef object scalar(self, const char *data)
     cdef object key(self, const char *data)
     cdef int encode_int(self, object value, char *out) except -1
+    cdef object misfit(self, object value)
     cdef int encode_other(self, object value, char *out) except -1
     cdef int copy(self, object source, char *out) except -1
     cdef int close_opened(self) except -1

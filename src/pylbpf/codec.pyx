@@ -9,6 +9,8 @@ from libc.math cimport isinf
 from libc.string cimport memcpy, memset
 from posix.unistd cimport close as close_fd
 
+from sys import byteorder
+
 from .btf cimport Btf
 from .c cimport btf as c_btf
 from .c cimport uapi
@@ -85,7 +87,8 @@ cdef class Codec:
         raise TypeError("made by maps")
 
     def __repr__(self):
-        names = {RAW: "bytes", UNSIGNED: "unsigned", SIGNED: "signed", BOOL: "bool", FLOAT: "float", TEXT: "text"}
+        names = {RAW: "bytes", UNSIGNED: "unsigned", SIGNED: "signed", BOOL: "bool", FLOAT: "float", TEXT: "text",
+                 WIDE: "unsigned", SIGNED_WIDE: "signed"}
         return f"<Codec: {self.what}, {names.get(self.form) or self.dtype}, {self.size} bytes>"
 
     cdef object decode(self, const char *data):
@@ -126,7 +129,8 @@ cdef class Codec:
             import numpy
             array = numpy.frombuffer(PyBytes_FromStringAndSize(data, self.size), self.dtype.base).reshape(self.dtype.shape)
             return hashable(array.tolist()) if self.is_key else array
-        return PyBytes_FromStringAndSize(data, self.size)
+        found = PyBytes_FromStringAndSize(data, self.size)
+        return found if form == RAW else int.from_bytes(found, byteorder, signed=form == SIGNED_WIDE)
 
     cdef object scalar(self, const char *data):
         """A struct; the one that was made last, if nobody has it any more: to make one takes as long as many a system call."""
@@ -185,7 +189,11 @@ cdef class Codec:
                 return 0
         else:
             return self.encode_other(value, out)
-        raise ValueError(f"{value} does not fit {self.what}, {size} bytes{' with a sign' if form == SIGNED else ''}")
+        raise self.misfit(value)
+
+    cdef object misfit(self, object value):
+        sign = " with a sign" if self.form == SIGNED or self.form == SIGNED_WIDE else ""
+        return ValueError(f"{value} does not fit {self.what}, {self.size} bytes{sign}")
 
     cdef int encode_other(self, object value, char *out) except -1:
         cdef Form form = self.form
@@ -217,6 +225,11 @@ cdef class Codec:
             if isinstance(value, int):
                 if form != RAW or self.size in (1, 2, 4, 8):
                     return self.encode_int(int(value), out)
+        elif (form == WIDE or form == SIGNED_WIDE) and hasattr(value, "__index__") and not getattr(value, "shape", ()):
+            try:
+                return self.copy(value.__index__().to_bytes(self.size, byteorder, signed=form == SIGNED_WIDE), out)
+            except OverflowError:
+                raise self.misfit(value) from None
         elif form == FLOAT:
             if isinstance(value, (int, float)) or hasattr(value, "__float__"):
                 try:
@@ -232,11 +245,11 @@ cdef class Codec:
                 else:
                     memcpy(out, &number, 8)
                 return 0
-        elif form == STRUCT or form == ARRAY:
+        elif form != RAW and form != TEXT:
             if form == STRUCT and self.dtype.names is not None and getattr(value, "dtype", None) is not None:
                 from .fields import as_bytes
                 return self.copy(as_bytes(self.dtype, value, self.what, self.is_key), out)
-            if isinstance(value, (dict, tuple, list)) or form == ARRAY or self.dtype.kind != "V":
+            if isinstance(value, (dict, tuple, list)) or form != STRUCT or self.dtype.kind != "V":
                 from .fields import pack
                 return self.copy(pack(self.dtype, value, self.what), out)
         if PyObject_CheckBuffer(value):
@@ -245,7 +258,7 @@ cdef class Codec:
 
     def kind(self):
         """What it is, in words."""
-        if self.form in (UNSIGNED, SIGNED):
+        if self.form in (UNSIGNED, SIGNED, WIDE, SIGNED_WIDE):
             return f"a number of {self.size} bytes"
         return {RAW: f"{self.size} bytes", BOOL: "a bool", FLOAT: "a float", TEXT: f"a str of at most {self.size} bytes",
                 STRUCT: "a struct: a dict, a tuple, numpy.void or bytes" if self.form == STRUCT and self.dtype.names is not None
@@ -400,6 +413,9 @@ cdef Codec codec_of_btf(Btf btf, unsigned int id, Py_ssize_t size, str what):
             return make(UNSIGNED, size, what)
         if c_btf.btf_is_float(type) and size >= 4:
             return make(FLOAT, size, what)
+    if size == 16 and c_btf.btf_is_int(type):
+        signed = c_btf.btf_int_encoding(type) & uapi.BTF_INT_SIGNED
+        return make(SIGNED_WIDE if signed else WIDE, size, what, btf.dtype(id))
     try:
         return codec_of_dtype(btf.dtype(id), size, what)
     except (ValueError, TypeError):     # what cannot be a dtype
