@@ -85,7 +85,7 @@ def test_wrong_types(obj):
                                ("color", 1 << 40, ValueError), ("text", 5, TypeError), ("text", "x" * 17, ValueError),
                                ("numbers", [1, 2], ValueError), ("numbers", 5, ValueError), ("numbers", ["a"] * 8, TypeError),
                                ("numbers", [-1] * 8, ValueError), ("numbers", [1.5] * 8, TypeError),
-                               ("event", 5, TypeError), ("event", {"whne": 1}, KeyError), ("event", {"pid": -1}, ValueError),
+                               ("event", 5, TypeError), ("event", {"whne": 1}, ValueError), ("event", {"pid": -1}, ValueError),
                                ("event", b"short", ValueError), ("texts", ["a"], ValueError), ("bits", {"low": 9}, ValueError)):
         before = obj.globals[name]
         before = before.tobytes() if hasattr(before, "tobytes") else before
@@ -95,7 +95,7 @@ def test_wrong_types(obj):
         assert (after.tobytes() if hasattr(after, "tobytes") else after) == before, name
     with pytest.raises(ValueError, match="did you mean 'GREEN'"):
         obj.globals.color = "GREN"
-    with pytest.raises(KeyError, match="did you mean 'when'"):
+    with pytest.raises(ValueError, match="did you mean 'when'"):
         obj.globals.event = {"whne": 1}
 
 
@@ -137,7 +137,7 @@ def test_structs_take_tuples(obj):
     obj.globals.events = [values, {"pid": 8}]
     obj.globals.event = values
     assert obj.globals.event["pid"] == 7 and obj.globals.events["pid"].tolist() == [7, 8]
-    with pytest.raises(ValueError, match="members"):
+    with pytest.raises(ValueError, match="has 13 fields"):
         obj.globals.event = values[1:]
     with pytest.raises(ValueError, match="'low' has"):
         obj.globals.bits = {"low": 1 << 80}
@@ -698,7 +698,7 @@ def test_members_take_what_fits(shadows):
     event = shadows.event
     for name, value, error in (("size", 70000, ValueError), ("size", -1, ValueError), ("size", 80.9, TypeError),
                                ("size", "81", TypeError), ("size", np.int64(-1), ValueError), ("name", "x" * 9, ValueError),
-                               ("mode", "SOME", ValueError), ("shape", {"sise": 1}, KeyError), ("shape", 5, TypeError)):
+                               ("mode", "SOME", ValueError), ("shape", {"sise": 1}, ValueError), ("shape", 5, TypeError)):
         with pytest.raises(error, match=name):
             setattr(event, name, value)
         with pytest.raises(error, match=name):

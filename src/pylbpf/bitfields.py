@@ -56,10 +56,9 @@ def exact(value: Any) -> Any:
     return found
 
 
-def is_whole(values: Any, floats: bool = False) -> bool:
-    """Whether an array of objects holds integers only, or floats too."""
-    kinds = (int, numpy.integer, float, numpy.floating) if floats else (int, numpy.integer)
-    return values.dtype.kind == "O" and all(isinstance(item, kinds) for item in values.flat)
+def is_whole(values: Any) -> bool:
+    """Whether an array of objects holds integers only."""
+    return values.dtype.kind == "O" and all(isinstance(item, (int, numpy.integer)) for item in values.flat)
 
 
 def _place(values: Any, name: str) -> tuple[str, int, int, str]:

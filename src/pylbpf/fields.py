@@ -25,8 +25,8 @@ def pack(dtype: numpy.dtype[Any], value: Any, what: str) -> numpy.ndarray[Any, A
 def put(room: numpy.ndarray[Any, Any], value: Any, what: str) -> None:
     """Set the one element of `room`, whose shape is that of an array within the element."""
     dtype, shape = room.dtype, room.shape[1:]
-    if isinstance(value, str) and not shape and dtype.metadata and value in dtype.metadata.get("enum", ()):
-        value = dtype.metadata["enum"][value]
+    if isinstance(value, str) and not shape and "enum" in (dtype.metadata or {}):
+        value = _enumerator(dtype, value, what)
     if dtype.kind in TAKEN:
         room[0] = _numbers(dtype, value, shape, what)
     elif shape:
@@ -125,10 +125,22 @@ def _set(room: Any, name: str, value: Any, what: str) -> None:
             from .bitfields import set_bit_field
             set_bit_field(room, name, value)
             return
-        close = difflib.get_close_matches(str(name), [*fields, *bits], 3)
-        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-        raise ValueError(f"{what} has no field {name!r}{hint}")
+        raise ValueError(no_field(room.dtype, name, what))
     put(room[name], value, f"field {name!r} of {what}")
+
+
+def no_field(dtype: numpy.dtype[Any], name: object, what: str) -> str:
+    """What to say of a struct that has no such field."""
+    close = difflib.get_close_matches(str(name), [*(dtype.names or ()), *(dtype.metadata or {}).get("bits", {})], 3)
+    return f"{what} has no field {name!r}{'; did you mean ' + ' or '.join(map(repr, close)) + '?' if close else ''}"
+
+
+def _enumerator(dtype: numpy.dtype[Any], name: str, what: str) -> int:
+    names: dict[str, int] = dtype.metadata["enum"]  # type: ignore[index]
+    if name not in names:
+        close = difflib.get_close_matches(name, names, 3) or list(names)[:10]
+        raise ValueError(f"{what} cannot be {name!r}: did you mean {' or '.join(map(repr, close))}?")
+    return names[name]
 
 
 def _raw(dtype: numpy.dtype[Any], value: Any, what: str) -> Any:
@@ -175,9 +187,8 @@ def _numbers(dtype: numpy.dtype[Any], value: Any, shape: tuple[int, ...], what: 
                          f"{what} is {dtype}, not of the shape {given.shape}")
     if given.size == 0:
         return numpy.zeros(shape, dtype)
-    whole = given.dtype.kind in "biu" or given.dtype.kind == "O" and all(
-        isinstance(each, (int, numpy.integer)) for each in given.flat)
-    if not whole and given.dtype.kind not in TAKEN[dtype.kind]:
+    numbers = (int, numpy.integer) if dtype.kind in "biu" else (int, float, numpy.integer, numpy.floating)
+    if not (given.dtype.kind == "O" and all(isinstance(each, numbers) for each in given.flat)) and given.dtype.kind not in TAKEN[dtype.kind]:
         kind = type(value).__name__ if not shape else str(given.dtype)
         raise TypeError(f"{what} is {dtype}, not {kind}")
     if dtype.kind in "biu":
@@ -186,10 +197,12 @@ def _numbers(dtype: numpy.dtype[Any], value: Any, shape: tuple[int, ...], what: 
             raise ValueError(f"{what} is {dtype}: {value} does not fit")
         return given.astype(dtype)
     try:
+        if given.dtype.kind == "O":
+            given = given.astype(float)
         with numpy.errstate(over="ignore"):
             result = given.astype(dtype)
     except OverflowError:
         raise ValueError(f"{what} is {dtype}: {value} does not fit") from None
-    if given.dtype.kind != "O" and (numpy.isinf(result) & ~numpy.isinf(given)).any():
+    if (numpy.isinf(result) & ~numpy.isinf(given)).any():
         raise ValueError(f"{what} is {dtype}: {value} does not fit")
     return result

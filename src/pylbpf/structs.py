@@ -50,12 +50,12 @@ def _shown(found: Any) -> Any:
 
 
 def _set(struct: Struct, name: str, value: Any, error: type[Exception]) -> None:
-    from .globalvalues import assign, no_member
+    from .fields import no_field, put
     dtype = numpy.void.__getattribute__(struct, "dtype")
     if name not in dtype.names:
-        raise error(no_member("the struct", name, dtype))
+        raise error(no_field(dtype, name, "the struct"))
     member = dtype.fields[name][0]
-    new = numpy.zeros(member.shape, member.base)
-    new[...] = numpy.void.__getitem__(struct, name)      # what a dict leaves out stays
-    assign(new, value, f"member {name!r}")
-    numpy.void.__setitem__(struct, name, new[()])
+    new = numpy.zeros((1, *member.shape), member.base)
+    new[0] = numpy.void.__getitem__(struct, name)       # what a dict leaves out stays
+    put(new, value, f"field {name!r}")
+    numpy.void.__setitem__(struct, name, new[0])
