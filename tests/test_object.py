@@ -194,6 +194,21 @@ def test_programs_and_maps_are_mappings_in_the_order_of_the_file(bpf_object):
         assert obj.programs.get("nothing") is None and obj.maps.get("nothing", 3) == 3
 
 
+def test_sections_whose_names_libbpf_cuts_can_be_had(bpf_object):
+    with pylbpf.open(bpf_object("variables")) as obj:
+        names = list(obj.maps)
+        long = [map for map in obj.maps.values() if map.name == ".bss.long_name_"]
+        assert names.count(".bss.long_name_") == len(long) == 2 and long[0] != long[1]
+        assert obj.maps[".bss.long_name_"] == long[0] and ".bss.long_name_" in obj.maps
+        assert {long[0], long[1]} == {obj.maps[".bss.long_name_of_one"], obj.maps[".bss.long_name_of_two"]}
+        assert [(name, map.name) for name, map in obj.maps.items()] == list(zip(names, names))
+        assert len(obj.maps.values()) == len(names) and all(map in obj.maps.values() for map in long)
+        assert ("x", long[0]) not in obj.maps.items() and (long[0].name, long[0]) in obj.maps.items()
+        assert obj.globals.long_one == 0 and obj.globals.long_two == 0
+        obj.globals.long_two = 2
+        assert (obj.globals.long_one, obj.globals.long_two) == (0, 2)
+
+
 def test_unknown_name_is_a_key_error_with_a_hint(bpf_object):
     with pylbpf.open(bpf_object("task_rename")) as obj:
         with pytest.raises(KeyError, match="did you mean 'on_task_rename'"):

@@ -17,7 +17,4 @@ class Contents(Mapping[str, _Thing]):
     @overload
     def get(self, name: str, default: _Thing | _Other) -> _Thing | _Other: ...
 
-class Programs(Contents[Program]):
-    # Iterators, not views: nothing of 1000 programs is made before it is asked for.
-    def values(self) -> Iterator[Program]: ...  # type: ignore[override]
-    def items(self) -> Iterator[tuple[str, Program]]: ...  # type: ignore[override]
+class Programs(Contents[Program]): ...

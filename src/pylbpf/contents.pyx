@@ -1,5 +1,7 @@
 """What is in an object, by name: its programs; its maps have a room of their own, which is imported for them."""
+from _collections_abc import ItemsView as _ItemsView
 from _collections_abc import Mapping as _Mapping
+from _collections_abc import ValuesView as _ValuesView
 
 from .c cimport libbpf
 from .handle cimport Handle
@@ -33,6 +35,27 @@ cdef void *item_named(Kind kind, Handle handle, object name) except? NULL:
     return kind.find(object, raw) if raw and b"\0" not in raw else NULL
 
 
+class _Values(_ValuesView):
+    """Without a look-up by name, which is slow where there are thousands, and names that libbpf cuts may be the same."""
+
+    def __iter__(self):
+        cdef Handle handle = self._mapping._handle
+        cdef Kind kind = self._mapping._kind
+        cdef void *item = kind.next(handle.live(), NULL)
+        while item != NULL:
+            yield kind.make(handle, item)
+            item = kind.next(handle.live(), item)
+
+    def __contains__(self, value):
+        return any(each == value for each in self)
+
+
+class _Items(_ItemsView):
+    def __iter__(self):
+        for value in self._mapping.values():
+            yield value.name, value
+
+
 class Contents(_Mapping):
     """Things of an object by name, in the order of the file. Each look-up makes a new, equal one."""
 
@@ -64,6 +87,14 @@ class Contents(_Mapping):
         while item != NULL:
             yield kind.name(item).decode("utf-8", "surrogateescape")
             item = kind.next(handle.live(), item)
+
+    def values(self):
+        """The things, in the order of the file."""
+        return _Values(self)
+
+    def items(self):
+        """(name, thing), in the order of the file."""
+        return _Items(self)
 
     def __len__(self):
         cdef Kind kind = self._kind
@@ -100,16 +131,3 @@ class Programs(Contents):
     """The programs of an object by name, in the order of the file. Each look-up makes a new, equal Program."""
 
     _kind = ProgramKind()
-
-    def values(self):
-        """Iterate over the programs, without looking each up by name."""
-        cdef Handle handle = self._handle
-        cdef libbpf.bpf_program *program = libbpf.bpf_object__next_program(handle.live(), NULL)
-        while program != NULL:
-            yield make_program(handle, program)
-            program = libbpf.bpf_object__next_program(handle.live(), program)
-
-    def items(self):
-        """Iterate over (name, program)."""
-        for program in self.values():
-            yield program.name, program

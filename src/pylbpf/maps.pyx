@@ -1,4 +1,6 @@
 """The maps of an object, by name."""
+from libc.string cimport strcmp
+
 from .c cimport libbpf
 from .contents cimport Kind
 from .handle cimport Handle
@@ -12,7 +14,12 @@ cdef class MapKind(Kind):
         self.noun = "map"
 
     cdef void *find(self, libbpf.bpf_object *object, const char *name) noexcept:
-        return libbpf.bpf_object__find_map_by_name(object, name)
+        cdef void *found = libbpf.bpf_object__find_map_by_name(object, name)
+        if found == NULL and name[0] == c".":       # libbpf wants the section's name, of which it shows a part only
+            found = self.next(object, NULL)
+            while found != NULL and strcmp(self.name(found), name):
+                found = self.next(object, found)
+        return found
 
     cdef void *next(self, libbpf.bpf_object *object, void *item) noexcept:
         return libbpf.bpf_object__next_map(object, <libbpf.bpf_map *>item)

@@ -34,6 +34,8 @@ const volatile char title[8] = "const";
 const volatile struct { __u32 a, b; } fixed = { 1, 2 };
 __s64 tuned SEC(".data.tuned") = -5;
 __u64 zeroed SEC(".bss.extra");
+__u64 long_one SEC(".bss.long_name_of_one"); /* of which libbpf cuts the names */
+__u64 long_two SEC(".bss.long_name_of_two");
 const volatile __u64 table[2] SEC(".rodata.table") = { 1, 2 };
 static volatile __u32 hidden SEC(".data.hidden") = 77;
 static volatile __u32 hidden_array[2] SEC(".data.hidden") = { 1, 2 };
