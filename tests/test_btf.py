@@ -344,6 +344,14 @@ def test_other_byte_order():
     assert btf.size("number") == 8 and btf.dtype("number").itemsize == 8
 
 
+def test_an_enum_may_be_only_declared():
+    btf = pylbpf.Btf.from_bytes(Writer().add(6, "later", 0).add(2, "", 1).data())
+    assert btf.size("later") == 0 and btf.c_decl("later") == "enum later;\n" and btf.dtype(2) == "u8"
+    for made in (btf.dtype, btf.ctypes, btf.dataclass):
+        with pytest.raises(ValueError, match="only declared|is no struct"):
+            made("later")
+
+
 # ---------------------------------------------------------------- damaged
 
 def member(writer, name, type, offset):
@@ -365,6 +373,7 @@ def wrong():
     yield Writer().integer(size=3, bits=24), "integer"
     yield Writer().integer(bits=99), "99 bits"
     yield Writer().add(6, "e", 3), "enum 1 .e. has 3 bytes"
+    yield Writer().add(6, "e", 0).structure("s", 4, (0, 1, 0)), "of type 1, which is none of a value"
     yield Writer().add(16, "f", 0), "float"
     yield Writer().integer().structure("s", 4, (0, 1, 8)), "ends at bit 40"
     yield Writer().integer().structure("s", 4, (0, 9, 0)), "refers to type 9|invalid referenced type"

@@ -177,6 +177,13 @@ def test_queues_and_stacks_are_pushed_and_popped(type):
         assert len(map.pop_many()[1]) == 50_000
 
 
+def test_rings_have_no_elements():
+    with Map.create(MapType.RINGBUF, max_entries=4096, name="ring") as map:
+        for read in (map.to_numpy, map.items_array, map.pop_many, map.to_dict, map.clear, lambda: map[0]):
+            with pytest.raises(TypeError, match="map 'ring' has no keys"):
+                read()
+
+
 def test_bloom_filters_take_values(bpf_object):
     try:
         map = new(MapType.BLOOM_FILTER, key=0, value=4)

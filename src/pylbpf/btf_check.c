@@ -196,14 +196,15 @@ static int follow(struct check *c, uint32_t id, int way, int depth)
 
 /* ---------------------------------------------------------------- sizes */
 
-/* Variables, sections and tags have a size but no alignment, and btf_dump divides by that of members and elements. */
+/* Variables, sections, tags and enums that are only declared have a size but no alignment, and btf_dump divides by that of
+ * members and elements. */
 static bool has_alignment(const struct check *c, uint32_t id)
 {
 	const struct btf_type *t = type_at(c, id);
 
 	while (btf_is_mod(t) || btf_is_typedef(t) || btf_is_array(t))
 		t = type_at(c, btf_is_array(t) ? btf_array(t)->type : t->type);
-	return !btf_is_var(t) && !btf_is_datasec(t) && !btf_is_decl_tag(t);
+	return !btf_is_var(t) && !btf_is_datasec(t) && !btf_is_decl_tag(t) && (!btf_is_any_enum(t) || t->size);
 }
 
 static int check_members(struct check *c, uint32_t id)
@@ -252,6 +253,8 @@ static int check_size(struct check *c, uint32_t id)
 				    btf_int_bits(t), btf_int_offset(t), size);
 		return 0;
 	case BTF_KIND_ENUM: case BTF_KIND_ENUM64:
+		if (!size && !btf_vlen(t)) /* only declared */
+			return 0;
 		if (!size || size > 8 || size & (size - 1))
 			return fail(c, "enum %u (%.60s) has %u bytes", id, name_of(c, id), size);
 		return 0;

@@ -68,14 +68,15 @@ cdef class Builder:
             return self.array(id)
         if kind == uapi.BTF_KIND_STRUCT or kind == uapi.BTF_KIND_UNION:
             return self.structure(id, type)
-        if kind == uapi.BTF_KIND_ENUM or kind == uapi.BTF_KIND_ENUM64:
+        if (kind == uapi.BTF_KIND_ENUM or kind == uapi.BTF_KIND_ENUM64) and type.size:
             return new_dtype(INTEGERS[type.size, bool(c_btf.btf_kflag(type))],
                              metadata={"enum": enumerators(self.btf, type)})
         if kind == uapi.BTF_KIND_FLOAT:
             return FLOATS.get(type.size) or new_dtype(f"V{type.size}")
         if kind == uapi.BTF_KIND_DATASEC:
             return self.section(id, type)
-        what = "is only declared" if kind == uapi.BTF_KIND_FWD else "has no values"
+        declared = kind == uapi.BTF_KIND_FWD or kind == uapi.BTF_KIND_ENUM
+        what = "is only declared" if declared else "has no values"
         raise ValueError(f"{self.owner.describe(id)} {what}")
 
     cdef object integer(self, const uapi.btf_type *type):

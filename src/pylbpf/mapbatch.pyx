@@ -116,6 +116,8 @@ cdef class Batch:
         self.value_type = info.btf_value_type_id
         self.key_size = info.key_size
         self.value_size = self.value_bytes = info.value_size
+        if info.key_size == 0 and info.value_size == 0:     # rings, arenas
+            raise TypeError(f"{map} has no keys and no values: it is of type {map.type.name}")
         if per_cpu(self.type):
             self.cpus = libbpf.libbpf_num_possible_cpus()
             if self.cpus < 0:
