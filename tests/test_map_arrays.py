@@ -184,6 +184,16 @@ def test_rings_have_no_elements():
                 read()
 
 
+def test_what_a_kind_of_map_refuses_is_said():
+    """A sockmap whose values are 4 bytes wide cannot be read: ENOSPC, which elsewhere asks for more room."""
+    with Map.create(MapType.SOCKMAP, key="u4", value="u4", max_entries=3, name="socks") as map:
+        out = np.zeros(3, "u4"), np.zeros(3, "u4")
+        for read in (map.to_numpy, map.items_array, map.to_dict, map.pop_many, lambda: map.pop_many(1), lambda: map.items_array(out),
+                     lambda: dict(map.items()), lambda: list(map.values())):
+            with pytest.raises(pylbpf.BpfError, match="map 'socks'"):
+                read()
+
+
 def test_bloom_filters_take_values(bpf_object):
     try:
         map = new(MapType.BLOOM_FILTER, key=0, value=4)

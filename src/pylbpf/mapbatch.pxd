@@ -39,6 +39,7 @@ cdef class Batch:
     cdef int step_single(self, char *keys, char *values, uint32_t *count, bint pop, uint64_t flags) noexcept nogil
     cdef int step_batch(self, char *keys, char *values, uint32_t *count, bint pop, uint64_t flags) noexcept nogil
     cdef int step(self, char *keys, char *values, uint32_t *count, bint pop, uint64_t flags) noexcept nogil
+    cdef bint cramped(self, int code) noexcept
     cdef size_t chunk(self) noexcept
     cdef bint repeating(self, bint pop) noexcept
     cdef int drop_repeated(self, char *keys, char *values, size_t known, uint32_t *count) except -1

@@ -234,7 +234,7 @@ cdef class Batch:
     cdef int step(self, char *keys, char *values, uint32_t *count, bint pop, uint64_t flags) noexcept nogil:
         """Read the next elements, at most and then exactly `count`.
 
-        0: there may be more. -ENOENT: these were the last. -ENOSPC: too little room for what comes next, nothing was
+        0: there may be more. -ENOENT: these were the last. cramped(): too little room for what comes next, nothing was
         read. Anything else: an error, after `count` elements.
         """
         cdef uint32_t room = count[0]
@@ -248,6 +248,10 @@ cdef class Batch:
             self.single = True
             count[0] = room
         return self.step_single(keys, values, count, pop, flags)
+
+    cdef bint cramped(self, int code) noexcept:
+        """Whether a bucket holds more than there was room for. From other kinds the same number is an error like any."""
+        return code == -ENOSPC and self.bucketed and not self.single
 
     cdef size_t chunk(self) noexcept:
         """How many elements at once."""
@@ -333,7 +337,7 @@ cdef class Batch:
             self.count += count
             if code == -ENOENT:
                 return 0
-            if code == -ENOSPC:
+            if self.cramped(code):
                 if room == most:        # `limit` ends within the next bucket
                     self.single, self.begun = True, False
                     continue
@@ -370,7 +374,7 @@ cdef class Batch:
             values = PyByteArray_AS_STRING(self.values)
             with nogil:
                 code = self.step(keys, values, &count, False, 0)
-            if code == -ENOSPC:
+            if self.cramped(code):
                 chunk *= 2
                 self.room = chunk
             elif code == -ENOENT:
@@ -466,12 +470,12 @@ cdef class Batch:
                 self.drop_repeated(keys, values, self.count, &count)
             if probing and count and self.repeating(False) and pylbpf_distinct_has(&self.seen, keys, self.key_size, to_keys):
                 count = 0           # the walk has begun anew
-            if probing and (count or code == -ENOSPC):
+            if probing and (count or self.cramped(code)):
                 self.too_small(room)
             self.count += count
             if code == -ENOENT:
                 return 0
-            if code == -ENOSPC:
+            if self.cramped(code):
                 if <size_t>self.count + chunk >= room:
                     self.too_small(room)
                 chunk *= 2
