@@ -22,7 +22,7 @@ import expectations
 import kernel
 import objects
 from objects import bpfcc
-from outcomes import part_of, pytest_addoption as pytest_addoption, pytest_configure as pytest_configure
+from outcomes import pytest_addoption as pytest_addoption, pytest_configure as pytest_configure
 
 numbers = itertools.count()
 
@@ -72,13 +72,9 @@ SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Under sanitizers and in emulated machines all takes longer, and about what is not C they say nothing."""
-    wanted = items
     if SANITIZED or expectations.ROOT:
-        wanted = [item for item in items if not item.get_closest_marker("no_c")]
-    if part := config.getoption("--part"):
-        wanted = part_of(wanted, part)
-    config.hook.pytest_deselected(items=list(set(items) - set(wanted)))
-    items[:] = wanted
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("no_c")])
+        items[:] = [item for item in items if not item.get_closest_marker("no_c")]
 
 
 @pytest.fixture(scope="module", autouse=True)

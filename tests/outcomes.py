@@ -1,13 +1,12 @@
-"""--outcomes=FILE: what became of each test, for tools/matrix.py; --part=I/N: some of the tests."""
+"""--outcomes=FILE: what became of each test, for tools/matrix.py; --share=FOLDER: the tests are shared out among several runs."""
 from __future__ import annotations
 
-import collections
 import json
 import os
 import platform
 import time
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 import pytest
 
@@ -15,11 +14,13 @@ import expectations
 import pylbpf
 
 RANK = ("passed", "skipped", "failed")
+SECONDS = 30    # between writings: a machine that dies takes no more along
 
 
 class Outcomes:
     def __init__(self, path: Path) -> None:
         self.path, self.begin = path, time.monotonic()
+        self.written = self.begin
         self.tests: dict[str, tuple[str, str]] = {}
 
     def note(self, name: str, outcome: str, reason: str = "") -> None:
@@ -38,41 +39,63 @@ class Outcomes:
             self.note(report.nodeid, "passed")
         elif report.skipped and isinstance(report.longrepr, tuple):
             self.note(report.nodeid, "skipped", expectations.capability_of(report.longrepr[2]))
-        elif report.failed or report.when == "call":
-            self.note(report.nodeid, report.outcome)
+        elif report.failed:
+            self.note(report.nodeid, "failed", failure(report.longreprtext))
+        elif report.when == "call":
+            self.note(report.nodeid, "passed")
+        if time.monotonic() - self.written > SECONDS:
+            self.write(ended=False)
 
     def pytest_sessionfinish(self) -> None:
+        self.write(ended=True)
+
+    def write(self, ended: bool) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.written = time.monotonic()
         self.path.write_text(json.dumps({
             "kernel": os.uname().release, "python": platform.python_version(), "libbpf": pylbpf.libbpf_version_string(),
-            "seconds": round(time.monotonic() - self.begin), "tests": self.tests}))
+            "seconds": round(self.written - self.begin), "ended": ended, "tests": self.tests}))
+
+
+def failure(text: str) -> str:
+    """The line of a traceback that says what was wrong."""
+    lines = text.splitlines() or [""]
+    return next((line for line in lines if line.startswith("E  ")), lines[-1]).lstrip("E ")[:200]
+
+
+class Share:
+    """Runs take file after file, each the next that none of them has taken: which ones they have is seen in the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ours: dict[Path, bool] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def take(self, path: Path) -> bool:
+        if path not in self.ours:
+            try:
+                (self.folder / path.name).mkdir()
+                self.ours[path] = True
+            except FileExistsError:
+                self.ours[path] = False
+        return self.ours[path]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Optional[bool]:
+        return None if self.take(item.path) else True
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--outcomes", type=Path, metavar="FILE", help="write what became of each test to FILE, as JSON")
     parser.addoption("--libbpf-calls", type=Path, metavar="FILE", help="write which functions of libbpf each test calls to FILE")
-    parser.addoption("--part", metavar="I/N", help="run the I-th of N parts; a file is in one of them as a whole")
+    parser.addoption("--share", type=Path, metavar="FOLDER", help="run the files that no other run with this FOLDER has taken")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    path, part = config.getoption("--outcomes"), config.getoption("--part")
-    if path and part:
-        path = path.with_suffix(f".{part.partition('/')[0]}{path.suffix}")
-    if path and not hasattr(config, "workerinput"):
+    if (path := config.getoption("--outcomes")) and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Outcomes(path))
+    if folder := config.getoption("--share"):
+        config.pluginmanager.register(Share(folder))
     if calls := config.getoption("--libbpf-calls"):
         from calls import Calls
         config.pluginmanager.register(Calls(calls))
-
-
-def part_of(items: list[pytest.Item], part: str) -> list[pytest.Item]:
-    """Whole files, in parts with about as many tests."""
-    number, parts = map(int, part.split("/"))
-    sizes = collections.Counter(item.path for item in items)
-    loads, chosen = [0] * parts, set()
-    for path, size in sorted(sizes.items(), key=lambda each: (-each[1], each[0])):
-        least = loads.index(min(loads))
-        loads[least] += size
-        if least == number - 1:
-            chosen.add(path)
-    return [item for item in items if item.path in chosen]

@@ -38,7 +38,7 @@ def run(*arguments: object, status: int = 0) -> tuple[str, str]:
     """stdout and stderr of a command."""
     result = subprocess.run(
         [*PYLBPF, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env={**os.environ, "PYTHONWARNINGS": "error"}, timeout=60,
+        text=True, env={**os.environ, "PYTHONWARNINGS": "error"}, timeout=240,
     )
     assert result.returncode == status, result.stderr
     assert "Traceback" not in result.stderr
@@ -306,7 +306,7 @@ def on_terminal(*arguments: str, until: bytes, key: bytes = b"") -> tuple[bytes,
                 key = b""
     os.close(ours)
     assert until in output, output
-    return output, process.wait(timeout=30)
+    return output, process.wait(timeout=120)
 
 
 @pytest.mark.bpf

@@ -324,7 +324,7 @@ EXIT = """
 def test_exit_waits(obj):
     sections = (HIT, *SILENT[:4], "raw_tp/task_rename", "raw_tp/sched_switch")
     path = objects.build(objects.many(len(sections), sections, with_map=True), "together")
-    run = subprocess.run([sys.executable, "-c", textwrap.dedent(EXIT), path], stdout=subprocess.PIPE, text=True, timeout=60)
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(EXIT), path], stdout=subprocess.PIPE, text=True, timeout=240)
     assert run.returncode == 0 and run.stdout == "detached\n0 events left\n"
 
 

@@ -21,7 +21,7 @@ from pylbpf.cli import doctor  # noqa: E402
 
 def run(*arguments: str, status: int) -> str:
     result = subprocess.run([sys.executable, "-W", "error", "-m", "pylbpf", "doctor", *arguments], capture_output=True,
-                            text=True, env=environment(), timeout=60, check=False)
+                            text=True, env=environment(), timeout=240, check=False)
     assert (result.returncode, result.stderr) == (status, "")
     return result.stdout
 

@@ -34,7 +34,7 @@ def run(tool: str, *arguments: str, before: tuple[str, ...] = (), status: int = 
     """What a tool prints, on stderr too if it fails."""
     result = subprocess.run(
         [*before, sys.executable, str(FOLDER / f"{tool}.py"), *arguments], stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60, env=ENVIRONMENT)
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=240, env=ENVIRONMENT)
     assert result.returncode == status, result.stderr
     assert status or result.stderr == ""
     return result.stdout + result.stderr
@@ -60,7 +60,7 @@ def running(tool: str, *arguments: str, ready: str, last: str = ""):
             printed.append(process.stdout.readline() or pytest.fail("".join(printed)))
         time.sleep(0.2)         # for what is on its way
         process.send_signal(signal.SIGINT)
-        printed.append(process.communicate(timeout=30)[0])
+        printed.append(process.communicate(timeout=120)[0])
         assert process.returncode == 0, printed
     finally:
         process.kill()

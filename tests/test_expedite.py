@@ -93,7 +93,7 @@ def test_threads_are_counted():
 
 def run(code: str, *arguments: str) -> str:
     return subprocess.run([sys.executable, "-c", textwrap.dedent(code), *arguments], stdout=subprocess.PIPE, text=True,
-                          check=True, timeout=60).stdout
+                          check=True, timeout=240).stdout
 
 
 def test_put_back_at_exit():

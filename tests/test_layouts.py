@@ -29,7 +29,7 @@ def tool(name):
 def pahole(path, names):
     """Struct -> (size, member -> all the (offset, size) that a member of this name has)."""
     output = subprocess.run([tool("pahole"), "-F", "btf", "-C", ",".join(names), str(path)], capture_output=True, text=True,
-                            timeout=60).stdout
+                            timeout=240).stdout
     found = {}
     for text in re.split(r"^(?=struct \w+ \{)", output, flags=re.M):
         head, size = re.match(r"struct (\w+) \{", text), re.search(r"/\* size: (\d+)", text)
@@ -86,7 +86,7 @@ def test_structs_of_objects_are_as_pahole_has_them(name, bpf_object):
 def test_types_of_objects_are_as_bpftool_has_them(name, bpf_object):
     """Each one, by its number."""
     result = subprocess.run([tool("bpftool"), "-j", "btf", "dump", "file", str(bpf_object(name)), "format", "raw"],
-                            capture_output=True, text=True, timeout=60)
+                            capture_output=True, text=True, timeout=240)
     if result.returncode:
         pytest.skip(f"bpftool: it cannot read this file: {result.stdout or result.stderr}")
     btf = pylbpf.Btf.parse(bpf_object(name))
@@ -112,7 +112,7 @@ def test_types_of_objects_are_as_bpftool_has_them(name, bpf_object):
 def test_declarations_are_those_of_bpftool(name, bpf_object):
     """Both ask libbpf: each struct that bpftool declares is declared in the same words."""
     output = subprocess.run([tool("bpftool"), "btf", "dump", "file", str(bpf_object(name)), "format", "c"], capture_output=True,
-                            text=True, timeout=60).stdout
+                            text=True, timeout=240).stdout
     theirs = dict(re.findall(r"^(struct \w+) (\{\n.*?^\}[^\n]*;)$", output, flags=re.M | re.S))
     btf = pylbpf.Btf.parse(bpf_object(name))
     compared = 0

@@ -332,7 +332,7 @@ def test_nothing_grows(bpf_object):
 def run(code: str, *arguments, options=()) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
     return subprocess.run([sys.executable, *options, "-c", textwrap.dedent(code), *map(str, arguments)],
-                          env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+                          env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240)
 
 
 EVERYTHING_OPEN = """

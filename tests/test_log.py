@@ -197,5 +197,5 @@ time.sleep(0.1)
 def test_exit_while_threads_are_inside_libbpf_and_somebody_listens(bpf_object):
     for _ in range(3):
         result = subprocess.run([sys.executable, "-c", AT_EXIT, str(bpf_object("task_rename"))],
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30)
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
         assert (result.returncode, result.stdout) == (0, "")

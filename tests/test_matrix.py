@@ -1,16 +1,17 @@
 """Tests on several machines: shared out, counted, and none of attaching that ran nowhere."""
 from __future__ import annotations
 
+import json
+import os
 import re
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 import objects
 from hooks import KINDS
-from outcomes import part_of
+from outcomes import Share
 
 if not (objects.ROOT / "tools/matrix.py").exists():
     pytest.skip("checkout: these tests are about its tools", allow_module_level=True)
@@ -25,11 +26,23 @@ def machine(**tests: tuple[str, str]) -> dict[str, object]:
             "tests": {f"tests/test_every_kind.py::{name}": outcome for name, outcome in tests.items()}}
 
 
-def test_parts_are_all_tests_and_whole_files():
-    items = [SimpleNamespace(path=Path(f"{name}.py")) for name in "aaaaabbbccd" for _ in range(3)]
-    parts = [part_of(items, f"{number}/3") for number in (1, 2, 3)]
-    assert sum(map(len, parts)) == len(items) and [len(part) for part in parts] == [15, 9, 9]
-    assert not {item.path for item in parts[0]} & {item.path for item in parts[1]}
+def test_each_file_is_taken_by_one_run(tmp_path):
+    runs = [Share(tmp_path / "taken") for _ in range(3)]
+    files = [Path(f"test_{name}.py") for name in "abcdef"]
+    taken = [[run.take(file) for run in (*runs[at % 3:], *runs[:at % 3])] for at, file in enumerate(files)]
+    assert taken == [[True, False, False]] * len(files)
+    assert [sum(map(run.take, files)) for run in runs] == [2, 2, 2], "what is taken is kept"
+
+
+def test_what_was_run_again_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(matrix, "folder_of", lambda machine: tmp_path)
+    for at, (name, outcomes) in enumerate((("outcomes.2", "failed passed"), ("outcomes", "passed"))):
+        tests = {f"test_{number}": (outcome, "") for number, outcome in enumerate(outcomes.split())}
+        (tmp_path / f"{name}.json").write_text(json.dumps({**machine(), "tests": tests, "ended": True}))
+        os.utime(tmp_path / f"{name}.json", (at, at))
+    assert matrix.result("sid", 0)["tests"] == {"test_0": ["passed", ""], "test_1": ["passed", ""]}
+    (tmp_path / "outcomes.3.json").write_text(json.dumps({**machine(), "ended": False}))
+    assert "(broken off)" in matrix.result("sid", 0)["tests"]
 
 
 def test_what_ran_nowhere_is_told():

@@ -281,7 +281,7 @@ print("done")
     here = str(Path(__file__).parent)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])}
     try:
-        result = subprocess.run([sys.executable, "-c", code, str(bpf_object("rings"))], env=environment, timeout=5,
+        result = subprocess.run([sys.executable, "-c", code, str(bpf_object("rings"))], env=environment, timeout=60,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     except subprocess.TimeoutExpired:
         pytest.fail("deadlock")

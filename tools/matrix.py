@@ -50,12 +50,15 @@ def run(machine: str, arguments: list[str]) -> int:
 
 
 def result(machine: str, status: int) -> Optional[dict[str, Any]]:
-    """What became of the tests there; None if there was no machine."""
-    parts = [json.loads(path.read_text()) for path in sorted(folder_of(machine).glob("outcomes*.json"))]
+    """What became of the tests there, of those that ran again the last time; None if there was no machine."""
+    paths = sorted(folder_of(machine).glob("outcomes*.json"), key=lambda path: path.stat().st_mtime)
+    parts = [json.loads(path.read_text()) for path in paths]
     if status == NO_MACHINE:
         return None
-    parts = parts or [{"kernel": "", "python": "", "libbpf": "", "seconds": 0, "tests": {}}]
+    parts = parts or [{"kernel": "", "python": "", "libbpf": "", "seconds": 0, "ended": True, "tests": {}}]
     tests = {name: outcome for part in parts for name, outcome in part["tests"].items()}
+    if not all(part["ended"] for part in parts):
+        tests["(broken off)"] = ("failed", "")
     if status not in (0, 1, 5):
         tests[f"(all of it: status {status})"] = ("failed", "")
     return {**parts[0], "tests": tests, "seconds": max(part["seconds"] for part in parts)}
@@ -124,8 +127,8 @@ def main() -> int:
     results = {machine: result(machine, 0 if "--kept" in options else run(machine, words[at + 1:])) for machine in machines}
     found = {machine: result for machine, result in results.items() if result is not None}
     absent = [machine for machine, result in results.items() if result is None]
-    failed = [f"{machine}: {name}" for machine, each in found.items()
-              for name, (outcome, _) in each["tests"].items() if outcome == "failed"]
+    failed = [f"{machine}: {name}: {reason}".rstrip(": ") for machine, each in found.items()
+              for name, (outcome, reason) in each["tests"].items() if outcome == "failed"]
     nowhere = ran_nowhere(found) if found.keys() >= set(MACHINES) else {}
     print(table(found))
     if "--docs" in options:

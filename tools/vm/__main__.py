@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import re
+import shutil
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -74,18 +76,23 @@ def main() -> int:
 
 
 def shared(run: Callable[..., int], command: list[str], built: Path, guests: int) -> int:
-    """The tests, each guest a part of them. What the first prints is passed on, what others do is shown at the end."""
-    logs = [built / f"part-{number}.log" for number in range(2, guests + 1)]
+    """The tests, each guest takes its share. What the first prints is passed on, what others do is shown at the end."""
+    logs = [built / f"share-{number}.log" for number in range(2, guests + 1)]
+    shutil.rmtree(built / "taken", ignore_errors=True)
+
+    def share(number: int) -> list[str]:
+        words = [re.sub("(--outcomes=.*)(\\.json)", rf"\1.{number}\2", word) for word in command]
+        return [*words, "--share=build/taken"]
+
     with ThreadPoolExecutor(guests) as pool:
-        others = [pool.submit(run, [*command, f"--part={number}/{guests}"], output=open(log, "wb", buffering=0))
-                  for number, log in enumerate(logs, 2)]
-        statuses = [run([*command, f"--part=1/{guests}"])]
+        others = [pool.submit(run, share(number), output=open(log, "wb", buffering=0)) for number, log in enumerate(logs, 2)]
+        statuses = [run(share(1))]
         for number, (log, other) in enumerate(zip(logs, others), 2):
             statuses.append(other.result())
-            print(f"\n== part {number} of {guests}", flush=True)
+            print(f"\n== machine {number} of {guests}", flush=True)
             sys.stdout.buffer.write(log.read_bytes())
             sys.stdout.flush()
-    return next((status for status in statuses if status not in (0, 5)), 0)  # 5: no tests, in this part
+    return next((status for status in statuses if status not in (0, 5)), 0)  # 5: no tests, in this share
 
 
 if __name__ == "__main__":
