@@ -289,6 +289,7 @@ METHODS = [
     ("map", "delete", 1), ("map", "next_key", 1), ("map", "reuse_fd", 1), ("map", "pin", 1), ("map", "unpin", 1),
     ("map", "create", 1), ("map", "open_pinned", 1), ("map", "from_id", 1), ("map", "from_fd", 1),
     ("map", "get", 1), ("map", "set", 2), ("map", "pop", 1), ("map", "setdefault", 2), ("map", "set_inner", 1),
+    ("map", "set_exclusive_program", 1),
     ("map", "items_array", 1), ("map", "lookup_many", 1), ("map", "update_many", 2), ("map", "delete_many", 1),
     ("map", "pop_many", 1), ("map", "sweep", 1),
     ("obj", "ring_buffer", 2), ("obj", "user_ring_buffer", 1), ("obj", "perf_buffer", 2),

@@ -233,12 +233,14 @@ def test_outputs_shown_are_those_given(compiled):
     assert run_blocks([Block(DOCS / "instructions.md", 1, first, "")], compiled) == shown[2]
 
 
+@pytest.mark.no_c
 def test_every_page_says_which_language_its_blocks_are():
     for page in [README, *PAGES]:
         for match in FENCE.finditer(page.read_text()):
             assert match[1] in ("python", "c", "cython", "text", "console"), f"{page.name}: {match[0][:60]!r}"
 
 
+@pytest.mark.no_c
 def test_sources_shown_are_those_compiled():
     """A C or Cython block that looks like a file is that file, but for its comments."""
 
@@ -291,6 +293,7 @@ def reference() -> types.ModuleType:
     return module
 
 
+@pytest.mark.no_c
 @pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in LINK.findall(re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)):
@@ -305,11 +308,13 @@ def test_links_lead_somewhere(page):
             assert anchor in anchors(path), f"{page.name}: {target} is none of {sorted(anchors(path))}"
 
 
+@pytest.mark.no_c
 def test_every_page_is_in_the_navigation():
     navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
     assert sorted(re.findall(r": (\S+\.md)$", navigation, re.MULTILINE)) == [page.name for page in PAGES]
 
 
+@pytest.mark.no_c
 def test_site_builds(tmp_path):
     pytest.importorskip("mkdocs", reason="mkdocs: not installed")
     result = subprocess.run(
@@ -323,6 +328,7 @@ def test_site_builds(tmp_path):
 # ---------------------------------------------------------------- rooms
 
 
+@pytest.mark.no_c
 def test_rooms_follow_the_arrow():
     """Each room of the architecture page imports only from those above it, and none is left out."""
     text = (DOCS / "architecture.md").read_text()
@@ -415,6 +421,7 @@ def test_docstrings_name_what_they_wrap():
     assert not [name for name, text in wrapping if not source.search(text)]
 
 
+@pytest.mark.no_c
 def test_examples_run_on_the_oldest_python():
     """What is newer than 3.9 would be a syntax error there."""
     import ast

@@ -135,6 +135,34 @@ def test_inner_maps_can_be_set_before_the_load(bpf_object):
             obj.maps["hash_of_maps"].set_inner(obj.maps["inner"])
 
 
+def test_a_map_for_one_program_only(bpf_object):
+    path = objects.build(objects.many(2, ["raw_tp/task_rename"], with_map=True), "exclusive")
+    with pylbpf.open(path) as obj, pylbpf.open(path) as other:
+        one, map = obj.programs["p0000"], next(map for map in obj.maps.values() if not map.is_internal)
+        with pytest.raises(TypeError, match="must be a Program"):
+            map.set_exclusive_program("p0000")
+        with pytest.raises(ValueError, match="not of the object"):
+            map.set_exclusive_program(other.programs["p0000"])
+        if pylbpf.libbpf_version() < (1, 7):
+            with pytest.raises(pylbpf.NotSupported, match="1.7"):
+                map.set_exclusive_program(one)
+            return
+        map.set_exclusive_program(one)
+        if kernel.RELEASE < (6, 18):
+            with pytest.raises(pylbpf.BpfError):
+                obj.load()
+            return
+        with pytest.raises(pylbpf.BpfError):
+            obj.load()  # the other program uses it
+    with pylbpf.open(path) as obj:
+        map = next(map for map in obj.maps.values() if not map.is_internal)
+        map.set_exclusive_program(obj.programs["p0000"])
+        obj.programs["p0001"].autoload = False
+        obj.load()
+        with pytest.raises(pylbpf.StateError):
+            map.set_exclusive_program(obj.programs["p0000"])
+
+
 def test_programs_in_an_array(obj):
     map = obj.maps["prog_array"]
     map[1] = obj.programs["user"]

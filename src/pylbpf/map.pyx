@@ -6,6 +6,7 @@ from libc.errno cimport EINVAL, errno
 from libc.string cimport memset
 from posix.unistd cimport close as close_fd, unlink
 
+from .attach cimport Attachable
 from .c cimport bpf, libbpf
 from .call cimport Call, enter, note_missing
 from .codec cimport Codec, codec_of, raw_codec, size_of
@@ -335,6 +336,26 @@ cdef class Map(Mapping):
         if locked:
             self.handle.release()
         finish(&call, code, "set inner map of", self)
+
+    def set_exclusive_program(self, program):
+        """Before load, let only this program of the same object use the map: the kernel refuses to load others that do.
+
+        Minimum kernel 6.18, libbpf 1.7. Source: bpf_map__set_exclusive_program().
+        """
+        cdef Call call
+        cdef int code
+        if not isinstance(program, Attachable):
+            raise TypeError(f"the program of {self} must be a Program, not {type(program).__name__}")
+        cdef bint locked = self.change("exclusive program")
+        if (<Attachable>program).handle is not self.handle:
+            if locked:
+                self.handle.release()
+            raise ValueError(f"{program} is not of the object that {self} is of")
+        enter(&call, NULL)
+        code = libbpf.bpf_map__set_exclusive_program(self.ptr, (<Attachable>program).own)
+        if locked:
+            self.handle.release()
+        finish(&call, code, "set exclusive program of", self)
 
     def view(self):
         """Return the map's memory as a MapView: of an array with MapFlags.MMAPABLE, or of an arena.
