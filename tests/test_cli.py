@@ -209,6 +209,7 @@ def terminal(*arguments: object, until: bytes = b"", send: int = 0) -> tuple[int
     """The status and the output of a command on a terminal of 100 columns."""
     ours, theirs = os.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "50"}
+    environment.pop("NO_COLOR", None)
     command = [*PYLBPF, *map(str, arguments)]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
