@@ -171,8 +171,8 @@ cdef class Object:
         """Load all programs that have autoload into the kernel: state LOADED.
 
         With ``threads`` (a number) so many programs are verified at a time, see the page "Many at once". What comes of it
-        is the same, or it is refused: NotSupported for struct_ops maps and arenas, StateError for a prepared object and
-        for a file that has changed.
+        is the same. Objects with struct_ops maps, arenas or maps for one program only, and prepared ones, are loaded by
+        one thread all the same; StateError for a file that has changed.
 
         Raises VerifierError with the whole log if the verifier rejects one, what a handler's prepare_load raised, or
         BpfError; the object is FAILED then, see reopen(). The GIL is released; signals are handled right after the

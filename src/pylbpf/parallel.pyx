@@ -27,7 +27,7 @@ from .part cimport Part, Plan, Share, empty, failing, load_own, load_part, place
 from .paths cimport is_of_kind
 from .workers cimport Crew
 
-from .errors import NotSupported, StateError
+from .errors import StateError
 
 cdef extern from "<errno.h>" nogil:
     int ECANCELED
@@ -50,29 +50,21 @@ cdef enum:
 cdef size_t NEVER = <size_t>-1
 
 
-cdef int refuse(Handle handle) except -1:
-    """Raise for what several threads cannot load as one would."""
+cdef bint is_whole(Handle handle) except -1:
+    """Whether several threads cannot load it as one would: it is prepared, or has maps that cannot be shared."""
     cdef libbpf.bpf_map *map = libbpf.bpf_object__next_map(handle.ptr, NULL)
     cdef int type
     handle.require(1 << OPEN | 1 << PREPARED, "load")
     if handle.phase == PREPARED:
-        raise StateError(_errno.EINVAL, "the object is prepared, which several threads cannot go on with: load it "
-                         "without threads", "load", handle.name)
+        return True
     while map != NULL:
+        # Programs are part of struct_ops maps, and the address of an arena is of one object.
         type = <int>libbpf.bpf_map__type(map)
-        reason = None
-        if type == STRUCT_OPS:
-            reason = "its programs are part of it"
-        elif type == ARENA:
-            reason = "its address is of one object"
-        elif libbpf.bpf_map__exclusive_program(map) != NULL:
-            reason = "it is for one program only"
-        if reason and libbpf.bpf_map__autocreate(map):
-            name = libbpf.bpf_map__name(map).decode("utf-8", "replace")
-            raise NotSupported(_errno.EOPNOTSUPP, f"map '{name}' cannot be shared, {reason}: load it without threads",
-                               "load", handle.name)
+        if type == STRUCT_OPS or type == ARENA or libbpf.bpf_map__exclusive_program(map) != NULL:
+            if libbpf.bpf_map__autocreate(map):
+                return True
         map = libbpf.bpf_object__next_map(handle.ptr, map)
-    return 0
+    return False
 
 
 cdef bint has_several(Handle handle) noexcept:
@@ -110,8 +102,7 @@ def load_parts(Object object not None, int threads):
 cdef Parallel divide(Handle handle, object source, dict options, int threads):
     """Deal out the programs of an object that is locked; None if that gains nothing, and a plain load does the same."""
     cdef Parallel parallel
-    refuse(handle)
-    if not has_several(handle):
+    if is_whole(handle) or not has_several(handle):
         return None         # also without its file
     parallel = Parallel.__new__(Parallel)
     parallel.handle = handle
