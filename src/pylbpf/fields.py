@@ -131,8 +131,8 @@ def _set(room: Any, name: str, value: Any, what: str) -> None:
 
 def no_field(dtype: numpy.dtype[Any], name: object, what: str) -> str:
     """What to say of a struct that has no such field."""
-    bits: dict[str, Any] = (dtype.metadata or {}).get("bits", {})
-    close = difflib.get_close_matches(str(name), [*(dtype.names or ()), *bits], 3)
+    metadata: Any = dtype.metadata or {}
+    close = difflib.get_close_matches(str(name), [*(dtype.names or ()), *metadata.get("bits", ())], 3)
     return f"{what} has no field {name!r}{'; did you mean ' + ' or '.join(map(repr, close)) + '?' if close else ''}"
 
 

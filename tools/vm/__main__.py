@@ -86,7 +86,11 @@ def shared(run: Callable[..., int], command: list[str], built: Path, guests: int
 
     with ThreadPoolExecutor(guests) as pool:
         others = [pool.submit(run, share(number), output=open(log, "wb", buffering=0)) for number, log in enumerate(logs, 2)]
-        statuses = [run(share(1))]
+        try:
+            statuses = [run(share(1))]
+        except BaseException:
+            machine.stop()
+            raise
         for number, (log, other) in enumerate(zip(logs, others), 2):
             statuses.append(other.result())
             print(f"\n== machine {number} of {guests}", flush=True)

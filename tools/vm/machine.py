@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import BinaryIO, Iterator, Sequence
@@ -43,6 +44,8 @@ def run(image: Path, kernel: Path, build: Path, command: Sequence[str], *, arch:
         shutil.copytree(ROOT, work / "src", symlinks=True, ignore=shutil.ignore_patterns(*LEFT_OUT))
         initrd = prepare(work, kernel, command, terminal, busybox(image, arch))
         for _ in range(BOOTS):
+            if stopping.is_set():
+                return TIMED_OUT
             machine = qemu(work, image, kernel, build, initrd, arch, terminal, cpus, memory, accel or accelerator(arch))
             with ending(machine):
                 follow(machine, work, terminal, timeout, output)
@@ -112,12 +115,25 @@ def qemu(work: Path, image: Path, kernel: Path, build: Path, initrd: Path, arch:
         stdin=None if terminal else subprocess.DEVNULL)
 
 
+running: set[subprocess.Popen[bytes]] = set()
+stopping = threading.Event()
+
+
+def stop() -> None:
+    """End all machines, also those that other threads wait for or are about to start."""
+    stopping.set()
+    for machine in list(running):
+        machine.terminate()
+
+
 @contextlib.contextmanager
 def ending(machine: subprocess.Popen[bytes]) -> Iterator[None]:
     """However the run ends, the machine ends with it."""
+    running.add(machine)
     try:
         yield
     finally:
+        running.discard(machine)
         if machine.poll() is None:
             machine.terminate()
             try:
