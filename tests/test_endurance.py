@@ -20,6 +20,7 @@ from records import EXIT, NUMBER, OPEN, TYPED, emit
 
 pytestmark = pytest.mark.bpf
 TOTAL = int(os.environ.get("PYLBPF_TEST_RECORDS", "60000"))
+FEWER = TOTAL if "PYLBPF_TEST_RECORDS" in os.environ else TOTAL // 4     # in ways that are slow
 BURST = 4000
 PAGES = 400             # that a process may grow by
 
@@ -98,6 +99,15 @@ def test_typed_records(obj, how):
         assert ring.stats().waiting == 0
 
 
+# The number of what a callback got last.
+LAST = {
+    "bytes": records.number,
+    "typed": lambda record: records.number(bytes(record)),
+    "tags": lambda record: record.number,
+    "batches": lambda batch: records.number(batch[-1]),
+}
+
+
 @pytest.mark.parametrize("kind", ["bytes", "typed", "tags", "batches", "native"])
 def test_callbacks(obj, kind):
     kept: list[object] = []
@@ -105,10 +115,19 @@ def test_callbacks(obj, kind):
     def callback(record):
         kept[:] = [record]
 
+    def use():
+        kept.clear()
+        assert emit(obj, BURST, size=32, mode=TYPED if kind == "tags" else 0) == ring.consume() == BURST
+        if kind == "batches":
+            assert len(kept[0]) == BURST
+        assert kind == "native" or LAST[kind](kept[-1]) == BURST - 1
+        return BURST
+
     options = {"typed": dict(type=OPEN), "tags": dict(dispatch={0: OPEN, 1: EXIT}, tag="type"), "batches": dict(batches=True)}
     native = pylbpf.NativeCallback(ctypes.CDLL(None).labs)
     with obj.ring_buffer("events", native if kind == "native" else callback, **options.get(kind, {})) as ring:
-        steady(lambda: emit(obj, BURST, size=32, mode=TYPED if kind == "tags" else 0) and ring.consume())
+        steady(use)
+        assert ring.stats().waiting == 0
 
 
 def test_exceptions_of_callbacks(obj):
@@ -135,7 +154,28 @@ def test_ring_buffers_that_are_opened_and_closed(obj):
     steady(use)
 
 
-def test_perf_buffers(bpf_object):
+def with_loan_and_blocks(buffer):
+    with buffer.borrow(1000, timeout=0) as batch:
+        total, kept = len(batch), batch.array
+    with buffer.start(block_records=500, blocks=2) as consumer:
+        while total < 2048:
+            total += len(consumer.get(20))
+    return total + 0 * int(kept["number"][-1])
+
+
+PERF = {
+    "callback": lambda buffer: buffer.consume(),
+    "iteration": with_iteration,
+    "batches": lambda buffer: len(buffer.read_batch(1000, timeout=0)) + len(buffer.read_batch(timeout=0)),
+    "blocks": with_loan_and_blocks,
+    "asyncio": with_asyncio,
+    "native": lambda buffer: buffer.consume(),
+    "raw": lambda buffer: sum(record.type == 9 for record in buffer.records(timeout=0)),
+}
+
+
+@pytest.mark.parametrize("how", PERF)
+def test_perf_buffers(bpf_object, how):
     if reason := kernel.no_perf_event():
         pytest.skip(reason)
     from test_perfbuf import PAIR, Sender
@@ -143,40 +183,52 @@ def test_perf_buffers(bpf_object):
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})
     sender = Sender(bpf_object("perfbuf"))
+    kept: list[object] = []
+    native = pylbpf.NativeCallback(ctypes.CDLL(None).labs)
+    callback = native if how == "native" else lambda record: kept.__setitem__(slice(None), [record])
+    options = dict(raw=True) if how == "raw" else dict(type=PAIR)
     try:
-        with sender.obj.perf_buffer("events", lambda record: None, type=PAIR, pages=64) as buffer:
-            def use():
-                total = 0
-                for read in (buffer.consume, lambda: len(buffer.read_batch(timeout=0)), lambda: with_iteration(buffer)):
-                    sender.send(2048)
-                    total += read()
-                return total
+        with sender.obj.perf_buffer("events", callback, pages=64, **options) as buffer:
+            sent = 0
 
-            steady(use, TOTAL // 2)
+            def use():
+                nonlocal sent
+                sender.send(2048)
+                sent += 2048
+                assert PERF[how](buffer) == 2048
+                if how == "callback":
+                    assert kept[0].number == sent - 1
+                return 2048
+
+            steady(use, FEWER)
+            assert (buffer.stats().records, buffer.stats().lost) == (sent, 0)
     finally:
         sender.obj.close()
         os.sched_setaffinity(0, allowed)
 
 
-def test_user_ring_buffers(bpf_object):
+@pytest.mark.parametrize("how", ["reserve", "send_many"])
+def test_user_ring_buffers(bpf_object, how):
     from test_userring import Side
 
     side = Side(bpf_object("userring"))
     samples = np.zeros(100, NUMBER)
 
-    def use():
-        sent = 0
-        for _ in range(10):
+    def one_by_one():
+        for at in range(50):
             with side.ring.reserve(8) as data:
-                data[:8] = struct.pack("=Q", sent)
+                data[:8] = struct.pack("=Q", at)
             with side.ring.reserve(type=NUMBER) as record:
-                record["number"] = sent
-            sent += 2
-        sent += side.ring.send_many(samples)
-        return len(side.drain()) and sent
+                record["number"] = at
+        return 100
+
+    def use():
+        sent = one_by_one() if how == "reserve" else side.ring.send_many(samples)
+        assert len(side.drain()) == sent == 100
+        return sent
 
     try:
-        steady(use, TOTAL // 4)
+        steady(use, FEWER)
     finally:
         side.ring.close()
         side.obj.close()

@@ -14,6 +14,8 @@ import pytest
 import pylbpf
 import records
 from records import CAPACITY, MIXED, NUMBER, OPEN, emit, held, number
+from test_perfbuf import PAIR, numbers
+from test_perfbuf import sender as sender
 
 pytestmark = pytest.mark.bpf
 
@@ -300,3 +302,218 @@ def test_arrays_of_dtypes_with_shapes(obj):
         with ring.borrow(100, timeout=0) as batch:
             assert batch.array.shape == (100, 2) and batch.array.tolist() == expected[:100]
         assert ring.read_batch(timeout=0).tolist() == expected[100:]
+
+
+def test_rings_take_turns(obj):
+    with obj.ring_buffer("events", type=NUMBER) as ring:
+        ring.add(obj.maps["others"], type=NUMBER)
+        emit(obj, 4)
+        emit(obj, 4, first=100, ring=1)
+        got = []
+        for _ in range(4):
+            with ring.borrow(2, timeout=0) as batch:
+                got.append(batch.array["number"].tolist())
+        assert sorted(got) == [[0, 1], [2, 3], [100, 101], [102, 103]]
+        assert (got[0][0] < 100) != (got[1][0] < 100)
+
+
+# ---------------------------------------------------------------- of perf buffers
+
+
+def turns(buffer, most=None):
+    """What is borrowed until nothing waits."""
+    while True:
+        with buffer.borrow(most, timeout=0) as batch:
+            if not len(batch):
+                return
+            yield batch
+
+
+def test_perf_array_lies_over_the_buffer_and_cannot_be_written(sender):
+    with sender.obj.perf_buffer("events", type=PAIR) as buffer:
+        sender.send(10)
+        with buffer.borrow(6, timeout=0) as batch:
+            assert len(batch) == 6 and batch.array["number"].tolist() == list(range(6))
+            assert batch.array.strides == (32,) and not batch.array.flags.writeable
+            with pytest.raises((ValueError, BufferError)):
+                np.frombuffer(batch, "u1")[0] = 1
+            assert [bytes(view) for view in batch] == [number.to_bytes(8, sys.byteorder) * 2 for number in range(6)]
+            assert buffer.stats().records == 0 and buffer.stats().waiting == 320
+        assert buffer.stats().records == 6 and buffer.stats().bytes == 6 * 20 and buffer.stats().waiting == 128
+        for use in (lambda: len(batch), lambda: batch[0], lambda: batch.array, lambda: list(batch), lambda: memoryview(batch),
+                    batch.__enter__):
+            with pytest.raises(ValueError):
+                use()
+        assert buffer.read_batch(timeout=0)["number"].tolist() == [6, 7, 8, 9]
+    with pytest.raises(ValueError, match="closed"):
+        buffer.borrow()
+
+
+@pytest.mark.parametrize("typed", [True, False])
+@pytest.mark.parametrize("size", [16, 24, 40, 100, 1000, 4096])
+def test_perf_records_at_the_wrap_around(sender, size, typed):
+    """One in two pieces is a batch of its own; what is kept of them stays."""
+    record = [("number", "u8"), ("again", "u8"), ("rest", f"V{size - 16}")]
+    kept = []
+    with sender.obj.perf_buffer("events", pages=2, type=record if typed else None) as buffer:
+        for _ in range(40):
+            sender.send(max(1, 3000 // size), size)
+            for batch in turns(buffer):
+                got = batch.array["number"].tolist() if typed else numbers(batch)
+                assert all(len(view) == (size if typed else (size + 11) // 8 * 8 - 4) for view in batch)
+                kept.append((got, batch[0], batch[-1]))
+        assert buffer.stats().lost == 0 == buffer.stats().waiting
+    seen = [each for got, *_ in kept for each in got]
+    assert seen == list(range(len(seen))) and len(seen) == 40 * max(1, 3000 // size)
+    for got, first, last in kept:
+        assert numbers([first, last]) == [got[0], got[-1]]
+    if size > 16:
+        assert any(len(got) == 1 for got, *_ in kept)
+
+
+def test_perf_views_that_live_longer_stay_as_they_were(sender):
+    def mappings():
+        with open("/proc/self/maps") as maps:
+            return sum("perf_event" in line for line in maps)
+
+    before, kept = mappings(), []
+    with sender.obj.perf_buffer("events", type=PAIR, cpus=[0]) as buffer:
+        for turn in range(30):
+            sender.send(100)
+            for batch in turns(buffer):
+                kept.append((batch.array, batch.array["number"].tolist()))
+            assert mappings() - before <= 2
+        with buffer.borrow(timeout=0):
+            pass
+        for _ in range(30):
+            sender.send(256)
+            buffer.read_batch(timeout=0)
+        assert all(array["number"].tolist() == numbers for array, numbers in kept)
+    assert mappings() == before
+    assert all(array["number"].tolist() == numbers for array, numbers in kept)
+
+
+def test_perf_buffer_closed_inside_of_the_block(sender):
+    with sender.obj.perf_buffer("events", type=PAIR) as buffer:
+        sender.send(5)
+        with buffer.borrow(timeout=0) as batch:
+            array = batch.array
+            for use in (buffer.consume, buffer.poll, buffer.borrow(timeout=0).__enter__, buffer.start):
+                with pytest.raises(pylbpf.StateError, match="borrowed"):
+                    use()
+            buffer.close()
+            assert array["number"].tolist() == list(range(5))
+            with pytest.raises(ValueError):
+                len(batch)
+    del batch, buffer
+    gc.collect()
+    assert array["number"].tolist() == list(range(5))
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_perf_object_closed_and_all_dropped(sender, closed):
+    buffer = sender.obj.perf_buffer("events", type=PAIR)
+    sender.send(5)
+    lease = buffer.borrow(3, timeout=0).__enter__()
+    array = lease.array
+    if closed:
+        sender.obj.close()
+        assert buffer.closed
+    there = weakref.ref(buffer)
+    del buffer, lease
+    assert array["number"].tolist() == [0, 1, 2]
+    del array
+    assert there() is None
+
+
+def test_perf_batch_ends_at_other_records_and_lost_ones_are_counted(sender):
+    with sender.obj.perf_buffer("events", type=PAIR, pages=1) as buffer:
+        sender.send(2)
+        sender.send(1, 40)
+        sender.send(1)
+        with buffer.borrow(timeout=0) as batch:
+            assert batch.array["number"].tolist() == [0, 1]
+        with pytest.raises(pylbpf.RecordError, match="a record has 44 bytes"):
+            buffer.borrow(timeout=0).__enter__()
+        with buffer.borrow(timeout=0) as batch:
+            assert batch.array["number"].tolist() == [3]
+        sender.send(256)
+        total = sum(len(batch) for batch in turns(buffer))
+        sender.send(1)          # only now can the kernel tell
+        with buffer.borrow(timeout=0) as batch:
+            assert len(batch) == 1
+        assert buffer.stats().lost == 256 - total > 0 and buffer.stats().records == 4 + total + 1
+        with buffer.borrow(timeout=0.01) as batch:
+            assert len(batch) == 0 and list(batch) == [] and len(batch.array) == 0
+
+
+def test_perf_loan_of_lost_ones_only_waits_as_any(sender):
+    """They are in front of a record that is none yet: what told of them is taken, and the time is kept."""
+    with sender.obj.perf_buffer("events", type=PAIR, pages=1) as buffer:
+        sender.send(256)
+        list(turns(buffer))
+        sender.send(1, 40)
+        with pytest.raises(pylbpf.RecordError):
+            buffer.borrow(timeout=0).__enter__()
+        lost = buffer.stats().lost
+        assert lost > 0 and buffer.stats().waiting == 0
+        with buffer.borrow(timeout=0.01) as batch:
+            assert not len(batch)
+        assert buffer.stats().lost == lost
+
+
+def test_perf_raw_and_tagged_ones(sender):
+    with sender.obj.perf_buffer("events", raw=True) as buffer:
+        sender.send(3)
+        with buffer.borrow(timeout=0) as batch:
+            assert [len(view) for view in batch] == [32] * 3 and numbers(view[12:] for view in batch) == [0, 1, 2]
+    types = {3: [("tag", "u4"), ("rest", "V1")]}
+    with sender.obj.perf_buffer("events", dispatch=types, tag="tag") as buffer:
+        sender.send(2, 5)
+        with buffer.borrow(timeout=0) as batch:
+            assert [len(view) for view in batch] == [5, 12]
+            with pytest.raises(ValueError, match="no type"):
+                batch.array
+
+
+def test_perf_forked_child_consumes_nothing_and_sees_zeros(sender):
+    with sender.obj.perf_buffer("events", type=PAIR) as buffer:
+        sender.send(5)
+        with buffer.borrow(2, timeout=0) as batch:
+            kept = batch.array
+        with buffer.borrow(timeout=0) as batch:
+            array = batch.array
+            child = os.fork()
+            if not child:
+                with contextlib.suppress(BaseException):
+                    seen = array["number"].tolist(), kept["number"].tolist()
+                    batch.release()
+                    buffer.close()
+                    os._exit(int(seen != ([0, 0, 0], [0, 1])))
+                os._exit(2)
+            assert os.waitpid(child, 0)[1] == 0
+            assert buffer.stats().waiting == 96 and array["number"].tolist() == [2, 3, 4]
+        assert buffer.stats().waiting == 0
+
+
+def test_perf_loan_waits_when_the_block_is_entered_and_close_ends_that(sender):
+    with sender.obj.perf_buffer("events", type=PAIR) as buffer:
+        raised: list[BaseException] = []
+
+        def wait():
+            try:
+                with buffer.borrow():
+                    pass
+            except BaseException as error:
+                raised.append(error)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        while True:
+            try:
+                buffer.consume()
+            except pylbpf.StateError:
+                break
+        buffer.close()
+        waiting.join()
+        assert [type(error) for error in raised] == [ValueError]

@@ -2,6 +2,7 @@
 
 What copies many records, and what makes one a Python object, does not care which of the two it is.
 """
+from libc.stdlib cimport realloc
 
 
 cdef class Feed:
@@ -36,3 +37,35 @@ cdef class Feed:
     cdef size_t copy_any(self, char *out, size_t used, size_t room, int *ends, size_t slots, Stop *stop) noexcept nogil:
         stop[0] = ENDED
         return 0
+
+    cdef object lend(self, Loan *loan, size_t size, size_t limit):
+        loan.count = 0
+
+    cdef int keep(self, object memory, Loan *loan) except -1:
+        return 0
+
+    cdef void commit(self, Loan *loan) noexcept:
+        pass
+
+    cdef void give_back(self, object memory) noexcept:
+        pass
+
+
+cdef bint note(Loan *loan, size_t offset, size_t size) noexcept nogil:
+    cdef size_t slots
+    cdef void *grown
+    if loan.count == loan.slots:
+        slots = 2 * loan.slots + 64
+        grown = realloc(loan.offsets, slots * sizeof(int))
+        if grown == NULL:
+            return False
+        loan.offsets = <unsigned int *>grown
+        grown = realloc(loan.sizes, slots * sizeof(int))
+        if grown == NULL:
+            return False
+        loan.sizes = <unsigned int *>grown
+        loan.slots = slots
+    loan.offsets[loan.count] = <unsigned int>offset
+    loan.sizes[loan.count] = <unsigned int>size
+    loan.count += 1
+    return True

@@ -1,30 +1,28 @@
 """Records in place."""
+from .feed cimport Feed, Loan
 from .reader cimport Reader
 from .record cimport StructType
-from .ring cimport Mapping, Ring, ring_walk
 
 
 cdef class Lease:
-    cdef Reader owner           # a RingBuffer, while records are borrowed
-    cdef Ring ring
-    cdef Mapping mapping
+    cdef Reader owner           # until they are given back
+    cdef str what               # "ring buffer"
+    cdef Feed feed
     cdef StructType type
-    cdef ring_walk walk         # up to where the records will have been consumed
-    cdef unsigned long begin    # position of the first record
-    cdef const char *start      # its header
-    cdef unsigned long stride   # of typed records
-    cdef unsigned int *offsets  # of others: from `start`
-    cdef unsigned int *sizes
-    cdef Py_ssize_t count, slots
+    cdef Loan loan
+    cdef object memory          # what keeps it
     cdef Py_ssize_t exports
     cdef size_t limit
     cdef object timeout
     cdef bint active
 
-    cdef int look(self, Ring ring, StructType type) except -1
-    cdef bint look_any(self, Ring ring) noexcept nogil
+    cdef int look(self, Feed feed, StructType type) except -1
+    cdef int lend(self, Reader owner) except -1
+    cdef int take_back(self, Reader owner) except -1
     cdef int finish(self, bint commit) except -1
     cdef int check(self) except -1
 
 
-cdef Lease make_lease(Reader owner, size_t limit, object timeout)
+cdef Lease make_lease(Reader owner, object max_records, object timeout)
+# Of a reader that is being closed.
+cdef int end_lease(Reader owner, bint commit) except -1

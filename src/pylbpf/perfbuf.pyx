@@ -16,6 +16,7 @@ from .delivery cimport FEW, NativeCallback, next_slice, noted
 from .dispatch cimport TaggedType
 from .errors cimport fail, finish
 from .handle cimport fork_generation
+from .lease cimport end_lease, make_lease
 from .map cimport Map
 from .paths cimport number_of
 from .perfevent cimport event_attr, online_cpus
@@ -198,6 +199,10 @@ cdef class PerfBuffer(Reader):
         self.fd = self.epoll_fd = -1
 
     cdef int shut(self) except -1:
+        cdef PerfRing ring
+        end_lease(self, self.generation == fork_generation())
+        for ring in self.feeds:
+            ring.lent = None
         self.free_all()
         self.leave(self.map)
         self.map = self.callback = self.lost_callback = None
@@ -268,6 +273,16 @@ cdef class PerfBuffer(Reader):
 
     cdef StructType only_type(self):
         return <StructType>self.type if not self.raw and plain(self.type) else None
+
+    def borrow(self, max_records=None, timeout=None):
+        """Records where they lie in the buffer, for a ``with`` block: see Lease. Nothing else reads meanwhile.
+
+        Waits up to ``timeout`` seconds (None: for ever) when the block is entered; the batch is empty when time is up. It
+        is of one CPU only, the next that has records, and ends where its buffer ends; a record that is in two pieces there
+        is a batch of its own, a copy. A forked child finds zeros in views, for the kernel does not give it that memory.
+        Source: mmap() of perf_event_open().
+        """
+        return make_lease(self, max_records, timeout)
 
     cdef Py_ssize_t drain(self, size_t limit, double until) except -1:
         cdef double begun = now()

@@ -2,8 +2,9 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from .c cimport libbpf
+from .block cimport Pool
 from .dispatch cimport TaggedType
-from .feed cimport Feed, ring_record
+from .feed cimport Feed, Loan, ring_record
 from .record cimport RecordType
 
 cdef extern from "perf_memory.h" nogil:
@@ -27,6 +28,10 @@ cdef extern from "perf_memory.h" nogil:
     struct perf_walk:
         uint64_t position
         uint64_t end
+        uint64_t records
+        uint64_t bytes
+        uint64_t lost
+        uint64_t others
     struct perf_event:
         perf_kind kind
         const header *header
@@ -40,6 +45,17 @@ cdef extern from "perf_memory.h" nogil:
     void perf_commit(perf_memory *memory, perf_walk *walk)
 
 
+cdef struct Span:
+    char *start
+    size_t length
+    Span *next
+
+
+cdef class PerfMapping:
+    # The memory of a perf buffer once more, for whoever looks at records in place, and keeps it.
+    cdef Span span
+
+
 cdef class PerfRing(Feed):
     cdef perf_memory memory
     cdef int fd                 # of the event; libbpf's
@@ -47,9 +63,13 @@ cdef class PerfRing(Feed):
     cdef RecordType type
     cdef TaggedType tagged      # the same, if it is one
     cdef bint raw               # events with their headers
+    cdef PerfMapping lent       # where records are shown
+    cdef Pool pool              # for those that are in two pieces
     cdef uint64_t seen          # by an iterator: what lies behind is for its next round
 
     cdef int map_memory(self, libbpf.perf_buffer *buffer, int index, char *scratch) except -1
+    cdef PerfMapping new_mapping(self)
+    cdef bint find(self, Loan *loan, size_t size, size_t limit) noexcept nogil
     # Cut off what the kernel has filled up with.
     cdef void fit(self, ring_record *record) noexcept
     # What Python sees of an event: in the memory of the last one, if nobody has kept that.

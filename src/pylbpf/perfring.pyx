@@ -1,14 +1,30 @@
 """The memory of one CPU's perf buffer, and its events as records."""
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
+from posix.mman cimport (
+    MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap,
+)
+from posix.unistd cimport _SC_PAGESIZE, sysconf
 
+from .block cimport Block, Pool
 from .c cimport libbpf
 from .dispatch cimport TaggedType
 from .errors cimport fail
-from .feed cimport ENDED, FULL, MISFIT, Feed, Stop, ring_record
+from .feed cimport ENDED, FULL, MISFIT, Feed, Loan, Stop, note, ring_record
 from .record cimport RecordType, StructType, plain
+
+cdef extern from "<pthread.h>" nogil:
+    int pthread_atfork(void (*prepare)() noexcept, void (*parent)() noexcept, void (*child)() noexcept)
+
+cdef extern from "<sys/mman.h>" nogil:
+    void *mremap(void *old, size_t old_size, size_t new_size, int flags, ...)
+    int mprotect(void *start, size_t length, int protection)
+    int MREMAP_MAYMOVE
+    int MREMAP_FIXED
+    int MAP_FIXED_NOREPLACE
 
 cdef enum:
     PIECE = 1 << 16             # the kernel gets room back each time so much was read
@@ -32,6 +48,38 @@ cdef class PerfRecord:
 
     def __repr__(self):
         return f"PerfRecord(cpu={self.cpu}, type={self.type}, misc={self.misc}, {len(self.data)} bytes)"
+
+
+cdef size_t PAGE = sysconf(_SC_PAGESIZE)
+
+cdef Span *spans = NULL
+
+
+cdef void on_fork() noexcept nogil:
+    """A forked child does not get this memory. What looks at it there finds zeros, not nothing."""
+    cdef Span *span = spans
+    while span != NULL:
+        mmap(span.start, span.length, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0)
+        span = span.next
+
+
+pthread_atfork(NULL, NULL, on_fork)
+
+
+@cython.final
+@cython.no_gc
+cdef class PerfMapping:
+    def __init__(self):
+        raise TypeError("mappings are made by perf buffers")
+
+    def __dealloc__(self):
+        cdef Span **link = &spans
+        while link[0] != NULL and link[0] != &self.span:
+            link = &link[0].next
+        if link[0] != NULL:
+            link[0] = self.span.next
+        if self.span.start != NULL:
+            munmap(self.span.start, self.span.length)
 
 
 @cython.final
@@ -170,6 +218,116 @@ cdef class PerfRing(Feed):
                 committed = walk.position
         perf_commit(&self.memory, &walk)
         return count
+
+    # As a feed that lends
+
+    cdef PerfMapping new_mapping(self):
+        global spans
+        cdef PerfMapping mapping = PerfMapping.__new__(PerfMapping)
+        cdef size_t length = PAGE + self.memory.size
+        cdef void *start = mmap(NULL, length, PROT_READ, MAP_SHARED, self.fd, 0)
+        if start == MAP_FAILED:
+            fail(errno, "map the memory of", self)
+        mapping.span.start = <char *>start
+        mapping.span.length = length
+        mapping.span.next = spans
+        spans = &mapping.span
+        return mapping
+
+    cdef bint find(self, Loan *loan, size_t size, size_t limit) noexcept nogil:
+        """Walk over records that wait, up to the first in two pieces, or only over that; of one size no other event may be
+        between them. False without memory to note where they are."""
+        cdef perf_walk walk
+        cdef perf_event event
+        cdef size_t offset
+        cdef bint whole = True
+        loan.count = 0
+        perf_begin(&self.memory, &walk)
+        while whole and loan.count < limit and perf_look(&self.memory, &walk, self.raw, &event):
+            if loan.count == 0:
+                loan.begin = walk.position
+            offset = walk.position - loan.begin
+            whole = (loan.begin & (self.memory.size - 1)) + offset + event.header.size <= self.memory.size
+            if loan.count and not whole:
+                break
+            if not self.raw and event.kind != PERF_SAMPLE:
+                if loan.count and size:
+                    break
+                perf_step(&walk, &event)
+                whole = True
+                continue
+            if size and event.size != filled(size):
+                break
+            loan.length = offset + event.header.size
+            if self.tagged is not None:
+                fit_tagged(self.tagged, event.data, &event.size)
+            if size:
+                loan.count += 1
+            elif not note(loan, offset + (event.data - <const char *>event.header), event.size):
+                return False
+            perf_step(&walk, &event)
+        if loan.count == 0:
+            perf_commit(&self.memory, &walk)    # no records were among them
+        loan.position = walk.position
+        loan.records, loan.bytes, loan.lost, loan.skipped = walk.records, walk.bytes, walk.lost, walk.others
+        return True
+
+    cdef object lend(self, Loan *loan, size_t size, size_t limit):
+        cdef size_t at
+        cdef bint found
+        cdef Block copy
+        if self.lent is None:
+            self.lent = self.new_mapping()
+            self.pool = Pool.__new__(Pool)
+        with nogil:
+            found = self.find(loan, size, limit)
+        if not found:
+            raise MemoryError()
+        if loan.count == 0:
+            return None
+        loan.header = HEADER
+        loan.stride = filled(size) + HEADER
+        at = loan.begin & (self.memory.size - 1)
+        if at + loan.length <= self.memory.size:
+            loan.start = self.lent.span.start + (self.memory.data - <const char *>self.memory.page) + at
+            return self.lent
+        copy = self.pool.take(loan.length)
+        memcpy(copy.data, self.memory.scratch, loan.length)
+        loan.start = copy.data
+        return copy
+
+    cdef int keep(self, object memory, Loan *loan) except -1:
+        """Put a copy where views see them; the next ones are shown elsewhere."""
+        cdef PerfMapping mapping
+        cdef size_t first, length
+        cdef char *copy
+        cdef int code = 0
+        if isinstance(memory, Block):
+            return 0
+        mapping = memory
+        length = mapping.span.length        # the kernel does not let go of a part of it
+        first = loan.start - mapping.span.start
+        with nogil:
+            copy = <char *>mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+            if copy == MAP_FAILED:
+                code = errno
+            else:
+                memcpy(copy + first, mapping.span.start + first, loan.length)
+                mprotect(copy, length, PROT_READ)
+                # Atomic: another thread that looks at a view right now sees one or the other.
+                if mremap(copy, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, mapping.span.start) == MAP_FAILED:
+                    code = errno
+                    munmap(copy, length)
+        if code:
+            fail(code, "keep records of", self)
+        self.lent = None
+        return 0
+
+    cdef void commit(self, Loan *loan) noexcept:
+        cdef perf_walk walk
+        walk.position = loan.position
+        walk.records, walk.bytes, walk.lost, walk.others = loan.records, loan.bytes, loan.lost, loan.skipped
+        perf_commit(&self.memory, &walk)
 
 
 cdef size_t filled(size_t size) noexcept nogil:

@@ -50,6 +50,8 @@ cdef class Reader:
     cdef object read(self, size_t limit, size_t limit_bytes, object into)
     # The one type of all records, without a tail, or None.
     cdef StructType only_type(self)
+    # The one type of the records of one feed, without a tail, or None.
+    cdef StructType type_of_feed(self, Py_ssize_t at)
     # Free everything: nobody reads any more.
     cdef int shut(self) except -1
 

@@ -383,6 +383,9 @@ cdef class Reader:
         self.check()
         return start(self, target, block_records, blocks, policy)
 
+    cdef StructType type_of_feed(self, Py_ssize_t at):
+        return self.only_type()
+
     # In an event loop
 
     def read_batch_async(self, max_records=None, max_bytes=None, timeout=None, into=None):

@@ -1,7 +1,7 @@
 """The memory of one ring buffer map."""
 from libc.stdint cimport uint32_t, uint64_t
 
-from .feed cimport Feed, Stop, ring_record
+from .feed cimport Feed, Loan, Stop, ring_record
 
 cdef extern from "ring_memory.h" nogil:
     struct ring_memory:
@@ -46,8 +46,7 @@ cdef class Ring(Feed):
     cdef void unmap(self) noexcept
     cdef void use(self, Mapping mapping) noexcept
     cdef Mapping new_mapping(self)
-    cdef int keep(self, unsigned long begin, unsigned long end) except -1
-    cdef void give_back(self, Mapping mapping) noexcept
+    cdef bint find(self, Loan *loan, size_t size, size_t limit) noexcept nogil
 
 
 cdef Ring open_ring(object map)

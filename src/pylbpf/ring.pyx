@@ -10,7 +10,7 @@ from posix.unistd cimport _SC_PAGESIZE, close as close_fd, sysconf
 
 from .c cimport bpf, uapi
 from .errors cimport fail
-from .feed cimport ENDED, FULL, MISFIT, Feed, Stop, ring_record
+from .feed cimport ENDED, FULL, MISFIT, Feed, Loan, Stop, note, ring_record
 from .map cimport Map
 from .targets cimport descriptor_of, duplicate_fd
 
@@ -22,6 +22,7 @@ cdef extern from "<sys/mman.h>" nogil:
 
 cdef enum:
     RINGBUF = 27
+    HEADER = 8
     PIECES = 32
     # The producers get room back each time so much was read: not with each record, for that slows them down.
     PIECE = 1 << 16
@@ -79,57 +80,6 @@ cdef class Ring(Feed):
         self.mapping = mapping
         self.memory.producer = <const unsigned long *>mapping.start
         self.memory.data = mapping.start + PAGE
-
-    cdef int keep(self, unsigned long begin, unsigned long end) except -1:
-        """Put a copy where views see what is between two positions; from then on read in another mapping.
-
-        The kernel may then write there again, and the views do not notice. On failure nothing has changed.
-        """
-        cdef Mapping mapping = self.mapping
-        cdef size_t first = (PAGE + (begin & (self.memory.size - 1))) // PAGE * PAGE
-        cdef size_t last = PAGE + (begin & (self.memory.size - 1)) + (end - begin)
-        cdef size_t length = (last + PAGE - 1) // PAGE * PAGE - first
-        cdef void *copy
-        cdef int code = 0
-        if self.spare is None:
-            self.spare = self.new_mapping()
-        with nogil:
-            copy = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-            if copy == MAP_FAILED:
-                code = errno
-            else:
-                memcpy(copy, mapping.start + first, length)
-                mprotect(copy, length, PROT_READ)
-                # Atomic: another thread that looks at a view right now sees one or the other.
-                if mremap(copy, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, mapping.start + first) == MAP_FAILED:
-                    code = errno
-                    munmap(copy, length)
-        if code:
-            fail(code, "keep records of", self.map)
-        mapping.kept = first
-        mapping.kept_length = length
-        self.use(self.spare)
-        self.spare = None
-        return 0
-
-    cdef void give_back(self, Mapping mapping) noexcept:
-        """Nobody looks at a mapping any more that keep() has replaced."""
-        cdef void *start
-        if self.fd < 0 or self.spare is not None or self.mapping is mapping:
-            return
-        if mapping.kept_length:
-            mapping.pieces += 1
-            if mapping.pieces == PIECES:
-                # The kernel does not join the pieces again.
-                mapping.kept = mapping.pieces = 0
-                mapping.kept_length = mapping.length
-            # In the file there is one more page before, the consumer's.
-            start = mmap(mapping.start + mapping.kept, mapping.kept_length, PROT_READ, MAP_SHARED | MAP_FIXED, self.fd,
-                         PAGE + mapping.kept)
-            if start == MAP_FAILED:
-                return
-            mapping.kept_length = 0
-        self.spare = mapping
 
     # As a feed
 
@@ -211,6 +161,102 @@ cdef class Ring(Feed):
                 committed = walk.position
         ring_commit(&self.memory, &walk)
         return count
+
+    # As a feed that lends
+
+    cdef bint find(self, Loan *loan, size_t size, size_t limit) noexcept nogil:
+        """Walk over records that wait; of one size none may be discarded between them. False without memory to note where
+        they are."""
+        cdef ring_walk walk
+        cdef ring_record record
+        loan.count = 0
+        ring_begin(&self.memory, &walk)
+        if size:
+            if ring_look(&self.memory, &walk, &record) and record.size == size:
+                loan.begin = walk.position
+                loan.count = ring_run(&self.memory, &walk, <uint32_t>size, limit)
+                ring_steps(&walk, <uint32_t>size, loan.count)
+        else:
+            while loan.count < limit and ring_look(&self.memory, &walk, &record):
+                if loan.count == 0:
+                    loan.begin = walk.position
+                if not note(loan, walk.position - loan.begin + HEADER, record.size):
+                    return False
+                ring_step(&walk, &record)
+        loan.position = walk.position
+        loan.length = loan.position - loan.begin
+        loan.records, loan.bytes, loan.skipped = walk.records, walk.bytes, walk.discarded
+        return True
+
+    cdef object lend(self, Loan *loan, size_t size, size_t limit):
+        cdef bint found
+        with nogil:
+            found = self.find(loan, size, limit)
+        if not found:
+            raise MemoryError()
+        if loan.count == 0:
+            return None
+        loan.start = self.memory.data + (loan.begin & (self.memory.size - 1))
+        loan.header = HEADER
+        loan.stride = ring_rounded(<uint32_t>size)
+        return self.mapping
+
+    cdef int keep(self, object memory, Loan *loan) except -1:
+        """Put a copy where views see them; from then on read in another mapping.
+
+        The kernel may then write there again, and the views do not notice. On failure nothing has changed.
+        """
+        cdef Mapping mapping = memory
+        cdef size_t first = (PAGE + (loan.begin & (self.memory.size - 1))) // PAGE * PAGE
+        cdef size_t last = PAGE + (loan.begin & (self.memory.size - 1)) + loan.length
+        cdef size_t length = (last + PAGE - 1) // PAGE * PAGE - first
+        cdef void *copy
+        cdef int code = 0
+        if self.spare is None:
+            self.spare = self.new_mapping()
+        with nogil:
+            copy = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+            if copy == MAP_FAILED:
+                code = errno
+            else:
+                memcpy(copy, mapping.start + first, length)
+                mprotect(copy, length, PROT_READ)
+                # Atomic: another thread that looks at a view right now sees one or the other.
+                if mremap(copy, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, mapping.start + first) == MAP_FAILED:
+                    code = errno
+                    munmap(copy, length)
+        if code:
+            fail(code, "keep records of", self.map)
+        mapping.kept = first
+        mapping.kept_length = length
+        self.use(self.spare)
+        self.spare = None
+        return 0
+
+    cdef void commit(self, Loan *loan) noexcept:
+        cdef ring_walk walk
+        walk.position = loan.position
+        walk.records, walk.bytes, walk.discarded = loan.records, loan.bytes, loan.skipped
+        ring_commit(&self.memory, &walk)
+
+    cdef void give_back(self, object memory) noexcept:
+        cdef Mapping mapping = memory
+        cdef void *start
+        if self.fd < 0 or self.spare is not None or self.mapping is mapping:
+            return
+        if mapping.kept_length:
+            mapping.pieces += 1
+            if mapping.pieces == PIECES:
+                # The kernel does not join the pieces again.
+                mapping.kept = mapping.pieces = 0
+                mapping.kept_length = mapping.length
+            # In the file there is one more page before, the consumer's.
+            start = mmap(mapping.start + mapping.kept, mapping.kept_length, PROT_READ, MAP_SHARED | MAP_FIXED, self.fd,
+                         PAGE + mapping.kept)
+            if start == MAP_FAILED:
+                return
+            mapping.kept_length = 0
+        self.spare = mapping
 
 
 cdef Ring open_ring(object map):

@@ -2,23 +2,20 @@
 import errno as _errno
 
 cimport cython
-from cpython.object cimport PyObject
-from cpython.pythread cimport PyThread_get_thread_ident
 from libc.errno cimport errno
-from posix.unistd cimport close as close_fd, usleep
+from posix.unistd cimport close as close_fd
 
 from .c.system cimport EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, epoll_create1, epoll_ctl, epoll_event
-from .deadline cimport deadline_of, limit_of
 from .delivery cimport Source, deliver as call_back
 from .dispatch cimport TaggedType
 from .errors cimport fail
 from .feed cimport ring_record
 from .handle cimport fork_generation
-from .lease cimport Lease, make_lease
+from .lease cimport end_lease, make_lease
 from .map cimport Map
 from .reader cimport Reader, check_callback, rotated, type_of
 from .record cimport RecordType, StructType, plain
-from .recordbatch cimport raise_misfit, read_any, read_structs
+from .recordbatch cimport read_any, read_structs
 from .ring cimport (
     Ring, open_ring, ring_begin, ring_commit, ring_look, ring_memory, ring_step, ring_walk,
 )
@@ -106,12 +103,7 @@ cdef class RingBuffer(Reader):
     cdef int shut(self) except -1:
         cdef Ring ring
         cdef bint ours = self.generation == fork_generation()
-        cdef Lease lease = None if self.loan == NULL else <Lease>self.loan
-        if lease is not None:
-            try:
-                lease.finish(ours)
-            except Exception:
-                lease.finish(False)     # no memory for a copy: what they show stays in the ring
+        end_lease(self, ours)
         for ring in self.feeds:
             self.leave(ring.map)
             ring.close()
@@ -182,6 +174,10 @@ cdef class RingBuffer(Reader):
                 return None
         return <StructType>source.type
 
+    cdef StructType type_of_feed(self, Py_ssize_t at):
+        cdef Source source = <Source>self.sources[at]
+        return <StructType>source.type if plain(source.type) else None
+
     # In place
 
     def borrow(self, max_records=None, timeout=None):
@@ -190,47 +186,7 @@ cdef class RingBuffer(Reader):
         Waits up to ``timeout`` seconds (None: for ever) when the block is entered; the batch is empty when time is up. It
         is of one map only, the next that has records. Source: ring_buffer__consume().
         """
-        self.check()
-        if timeout is not None:
-            deadline_of(timeout)
-        return make_lease(self, limit_of(max_records, "max_records"), timeout)
-
-    def _lend(self, Lease lease):
-        """Fill a lease that is being entered."""
-        cdef double deadline = deadline_of(lease.timeout)
-        cdef Source source
-        self.acquire()
-        try:
-            while True:
-                for item in self.sources:
-                    source = <Source>item
-                    lease.look(source.ring, <StructType>source.type if plain(source.type) else None)
-                    if lease.count:
-                        break
-                    if plain(source.type):
-                        raise_misfit(source.ring, <StructType>source.type)
-                if lease.count or not self.wait(deadline):
-                    break
-            lease.active = True
-            self.loan = <PyObject *>lease
-        finally:
-            self.release()
-
-    def _take_back(self, Lease lease):
-        """End a lease. In a forked child, which shares the ring with its parent, nothing is consumed by that."""
-        if self.generation != fork_generation():
-            lease.finish(False)
-            return
-        while self.closing and self.holder and self.holder != PyThread_get_thread_ident():
-            with nogil:
-                usleep(50)      # close() ends the lease
-        if self.holder:
-            raise StateError(_errno.EBUSY, "another thread is giving them back", None, self.what)
-        self.holder = PyThread_get_thread_ident()
-        try:
-            lease.finish(True)
-        finally:
-            self.release()
+        return make_lease(self, max_records, timeout)
 
 
 cdef bint same(RecordType one, RecordType other):

@@ -41,6 +41,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--kernel", metavar="SUITE", help="where the kernel comes from, if not from there")
     parser.add_argument("--arch", choices=tuple(host.EMULATORS), default="amd64", help="another than amd64 is emulated, slowly, and takes "
                         "its pylbpf from a wheel: ./run wheel --python VERSION --arch aarch64")
+    parser.add_argument("--with", dest="more", metavar="PACKAGE,...", default="", help="more packages in the guest, an image of its "
+                        "own; KERNEL in a name is the version of its kernel: linux-headers-KERNEL")
     parser.add_argument("--timeout", type=int, default=7200, metavar="SECONDS")
     parser.add_argument("--cpus", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--guests", type=int, metavar="N", help="machines that share the tests; default: 1 with KVM, else one "
@@ -58,7 +60,9 @@ def main() -> int:
     options = arguments(sys.argv[1:])
     rest = options.rest[1:] if options.rest[:1] == ["--"] else options.rest
     host.install_programs(options.arch)
-    boots, root = kernel(options.kernel or options.suite, options.arch), image(options.suite, options.arch)
+    boots = kernel(options.kernel or options.suite, options.arch)
+    version = next((boots / "lib/modules").iterdir()).name
+    root = image(options.suite, options.arch, tuple(name.replace("KERNEL", version) for name in options.more.split(",") if name))
     name = options.suite + ("" if options.arch == "amd64" else f"-{options.arch}") + (f"+{options.kernel}" if options.kernel else "")
     variables = (f"PYTHONPATH=/src/{LIB}", "PYLBPF_TEST_CACHE=/src/build/bpf", f"PYLBPF_MACHINE={name}",
                  "PYTHONPYCACHEPREFIX=/src/build/pycache", *([] if sys.stdout.isatty() else ["NO_COLOR=1"]))

@@ -29,10 +29,11 @@ HERE = Path(__file__).resolve().parent
 SPARE = 4096  # MiB to write in; the file has holes, and what a run writes is thrown away
 
 
-def image(suite: str, arch: str = "amd64") -> Path:
-    """An ext4 image. Nobody writes to it."""
+def image(suite: str, arch: str = "amd64", more: tuple[str, ...] = ()) -> Path:
+    """An ext4 image, with more packages. Nobody writes to it."""
     foreign = arch != "amd64"
-    key = hashlib.sha256(repr((FORMAT, FOREIGN if foreign else PACKAGES, WHEELS)).encode()).hexdigest()[:8]
+    packages = (*(FOREIGN if foreign else PACKAGES), *more)
+    key = hashlib.sha256(repr((FORMAT, packages, WHEELS)).encode()).hexdigest()[:8]
     path = CACHE / f"root-{suite}{f'-{arch}' if foreign else ''}-{key}.ext4"
     if path.exists():
         return path
@@ -41,10 +42,10 @@ def image(suite: str, arch: str = "amd64") -> Path:
             say(f"root image of {suite}")
             root = work / "root"
             if foreign:
-                bootstrap(suite, root, FOREIGN, f"--architectures={arch}", "--variant=extract", "--skip=check/qemu")
+                bootstrap(suite, root, packages, f"--architectures={arch}", "--variant=extract", "--skip=check/qemu")
                 complete(root)
             else:
-                bootstrap(suite, root, PACKAGES, "--variant=minbase")
+                bootstrap(suite, root, packages, "--variant=minbase")
                 install_wheels(root)
             megabytes = int(call("du", "-sm", "--apparent-size", root).split()[0]) * 5 // 4 + SPARE
             call("truncate", "-s", f"{megabytes}M", work / "image")
