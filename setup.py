@@ -131,6 +131,10 @@ def extensions() -> list[Extension]:
 class BuildExt(build_ext):
     """Translates and finds libbpf only here: metadata and source distributions need neither."""
 
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()     # as pip never says: one module after the other takes long
+
     def run(self):
         found_compile, found_link = find_libbpf()
         compile_args = ["-std=gnu11", "-fvisibility=hidden", "-Wno-unused-function", *found_compile]

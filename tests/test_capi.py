@@ -1,12 +1,14 @@
 """The C interface, by an extension module that uses all of it."""
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.util
 import re
 import shutil
 import subprocess
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,42 @@ def test_map_without_object_has_no_pointer(sample, loaded):
         sample.names(loaded, program, map, None)
 
 
+@pytest.mark.parametrize("what", ["object", "program", "map", "link"])
+def test_null_is_no_python_object(sample, what):
+    with pytest.raises(TypeError, match=f"a pylbpf.{what.capitalize()} is needed, not NULL"):
+        sample.misuse(what)
+    with pytest.raises(TypeError, match=f"a pylbpf.{what.capitalize()} is needed, not NoneType"):
+        sample.misuse(what, None)
+
+
+def test_null_is_nothing_to_wrap(sample, loaded):
+    for what in ("object", "link"):
+        with pytest.raises(ValueError, match=f"{what} is NULL"):
+            sample.misuse(f"wrap_{what}")
+    for what in ("program", "map"):
+        with pytest.raises(TypeError, match="a pylbpf.Object is needed, not NULL"):
+            sample.misuse(f"wrap_{what}")
+        with pytest.raises(ValueError, match=f"no {what} of"):
+            sample.misuse(f"wrap_{what}", loaded)
+    with pytest.raises(ValueError, match="handler is NULL"):
+        sample.misuse("register_handler")
+
+
+def test_what_was_never_made_has_no_pointer(sample):
+    for kind in (pylbpf.Object, pylbpf.Program, pylbpf.Map, pylbpf.Link):
+        with pytest.raises((AttributeError, TypeError, ValueError)):
+            sample.misuse(kind.__name__.lower(), kind.__new__(kind))
+
+
+def test_link_that_libbpf_knows_nothing_of_has_no_pointer(sample, loaded):
+    """Made by descriptors: what is inside is no bpf_link."""
+    program = next(iter(loaded.programs.values()))
+    with program.attach_raw_tracepoint(HIT) as link, pylbpf.Link.from_id(link.info().id) as other:
+        assert sample.misuse("link", link)
+        with pytest.raises(TypeError, match="has no bpf_link, only a descriptor"):
+            sample.misuse("link", other)
+
+
 @pytest.mark.parametrize("load", [False, True])
 def test_object_made_by_c(sample, bpf_object, requires_bpf, load):
     obj = sample.open_object(bpf_object("handlers").read_bytes(), "from_c", load)
@@ -170,6 +208,36 @@ def test_native_handler_from_c(sample, bpf_object, requires_bpf):
         registration.unregister()
 
 
+def test_handler_from_c_stays_with_the_objects_that_are_open(sample, bpf_object, requires_bpf):
+    registration = sample.register_handler("sample", 1)
+    with pytest.raises(pylbpf.HandlerExistsError):
+        sample.register_handler("sample", 2)
+    with pylbpf.open(bpf_object("handlers"), handlers=[rest()]) as obj:
+        of_handler = [program for program in obj.programs.values() if program.section == "sample"]
+        registration.unregister()
+        registration.unregister()
+        with sample.register_handler("sample", 100):
+            obj.load()
+            before = sample.seen()[1]
+            links = [program.attach() for program in of_handler] if not sample.old else []
+            assert sample.seen()[1] - before == len(links)
+
+
+def test_handlers_from_c_come_and_go_in_threads(sample, bpf_object):
+    before = pylbpf.handlers()
+
+    def come_and_go(number: int) -> None:
+        for _ in range(50):
+            with sample.register_handler(f"own{number}", number):
+                pylbpf.open(bpf_object("handlers"), handlers=[rest()]).close()
+            with contextlib.suppress(pylbpf.HandlerExistsError):
+                sample.register_handler("shared", number).unregister()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(come_and_go, range(4)))
+    assert pylbpf.handlers() == before
+
+
 def test_autoload_of_a_handler_from_c(sample):
     for autoload, meaning in ((0, None), (1, True), (-1, False)):
         with sample.register_handler("never", 0, autoload) as registration:
@@ -181,8 +249,9 @@ def test_autoload_of_a_handler_from_c(sample):
 def test_size_of_a_handler_from_c(sample):
     with sample.register_handler(None, 0, 0, 16) as registration:     # a section and nothing else
         assert registration.handler.section is None and registration.handler.priority == 0
-    with pytest.raises(ValueError, match="size of struct pylbpf_handler"):
-        sample.register_handler("never", 0, 0, 0)
+    for size in (0, 7, 12, 4104, -1):       # no multiple of a pointer's, or more than any will ever have
+        with pytest.raises(ValueError, match="size of struct pylbpf_handler"):
+            sample.register_handler("never", 0, 0, size)
     if not sample.old:
         sample.register_handler("never", 0, 0, sample_size() + 16).unregister()
         with pytest.raises(ValueError, match="does not know"):

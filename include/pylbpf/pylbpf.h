@@ -51,7 +51,8 @@ struct pylbpf_api {
 	 * good as long as the caller holds the Python object, nobody closes it or its
 	 * Object, and no other thread works on the same Object: use it before the GIL
 	 * is given up, or own the only reference. ValueError if it is closed, TypeError
-	 * for anything else, also for a Map that is of no Object.
+	 * for anything else, for NULL too, for a Map that is of no Object, and for a Link
+	 * that libbpf has no bpf_link for (from_id(), link_create()).
 	 */
 	struct bpf_object *(*object)(PyObject *object);
 	struct bpf_program *(*program)(PyObject *program);

@@ -2,8 +2,6 @@
 
 That file is an entry of the package's search path, and this is what looks into it.
 """
-from __future__ import annotations
-
 import os
 import sys
 from _frozen_importlib import ModuleSpec  # as zipimport does: to import importlib.machinery takes a millisecond
@@ -21,7 +19,7 @@ class Finder:
         with open(os.path.splitext(path)[0] + ".txt") as file:
             self.names = file.read().split()
 
-    def find_spec(self, name: str, target: object = None) -> ModuleSpec | None:
+    def find_spec(self, name: str, target: object = None) -> "ModuleSpec | None":
         package, _, room = name.rpartition(".")
         if package != __package__ or room not in self.names:
             return None
@@ -38,4 +36,5 @@ class Finder:
 
 
 sys.path_hooks.append(Finder)
+sys.path_importer_cache[FILE] = Finder(FILE)  # not found by asking all hooks
 sys.modules[__package__].__path__.insert(0, FILE)  # asked first: it answers sooner than a folder does

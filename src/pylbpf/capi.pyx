@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset
 
 from .c cimport libbpf
 from .handle cimport Handle, LOADED, OPEN
-from .link cimport Link, STRUCT_OPS_LINK, make_link
+from .link cimport BARE_LINK, Link, STRUCT_OPS_LINK, make_link
 from .map cimport Map, make_map
 from .object cimport Object
 from .program cimport Program, make_program
@@ -15,6 +15,9 @@ from .registry cimport guard_stranger
 
 from .handlers import NativeHandler
 from .registry import register
+
+cdef enum:
+    LARGEST = 4096      # no handler of the future is: a size beyond was never set
 
 cdef extern from "pylbpf/pylbpf.h":
     struct pylbpf_handler:
@@ -33,45 +36,49 @@ cdef extern from "pylbpf/pylbpf.h":
 
     struct pylbpf_api:
         size_t size
-        libbpf.bpf_object *(*get_object "object")(object thing) except NULL
-        libbpf.bpf_program *(*get_program "program")(object thing) except NULL
-        libbpf.bpf_map *(*get_map "map")(object thing) except NULL
-        libbpf.bpf_link *(*get_link "link")(object thing) except NULL
+        libbpf.bpf_object *(*get_object "object")(PyObject *thing) except NULL
+        libbpf.bpf_program *(*get_program "program")(PyObject *thing) except NULL
+        libbpf.bpf_map *(*get_map "map")(PyObject *thing) except NULL
+        libbpf.bpf_link *(*get_link "link")(PyObject *thing) except NULL
         object (*wrap_object)(libbpf.bpf_object *ptr, int loaded)
-        object (*wrap_program)(object owner, libbpf.bpf_program *ptr)
-        object (*wrap_map)(object owner, libbpf.bpf_map *ptr)
+        object (*wrap_program)(PyObject *owner, libbpf.bpf_program *ptr)
+        object (*wrap_map)(PyObject *owner, libbpf.bpf_map *ptr)
         object (*wrap_link)(libbpf.bpf_link *ptr, PyObject *subject)
         object (*register_handler)(const pylbpf_handler *handler)
         const char *(*libbpf_version_string)() noexcept nogil
 
 
-cdef int check(object thing, type kind) except -1:
+# What C gives may be NULL, as what a call that failed has returned: so it is no `object` before it was looked at.
+
+cdef object check(PyObject *thing, type kind):
     """Subclasses do not exist: a pointer is read from it."""
-    if type(thing) is not kind:
-        raise TypeError(f"a pylbpf.{kind.__name__} is needed, not {type(thing).__name__}")
-    return 0
+    if thing == NULL:
+        raise TypeError(f"a pylbpf.{kind.__name__} is needed, not NULL")
+    if type(<object>thing) is not kind:
+        raise TypeError(f"a pylbpf.{kind.__name__} is needed, not {type(<object>thing).__name__}")
+    return <object>thing
 
 
-cdef libbpf.bpf_object *get_object(object thing) except NULL:
-    check(thing, Object)
-    return (<Object>thing).handle.live()
+cdef libbpf.bpf_object *get_object(PyObject *thing) except NULL:
+    return (<Object>check(thing, Object)).handle.live()
 
 
-cdef libbpf.bpf_program *get_program(object thing) except NULL:
-    check(thing, Program)
-    return (<Program>thing).live()
+cdef libbpf.bpf_program *get_program(PyObject *thing) except NULL:
+    return (<Program>check(thing, Program)).live()
 
 
-cdef libbpf.bpf_map *get_map(object thing) except NULL:
-    check(thing, Map)
-    if (<Map>thing).handle is None:
+cdef libbpf.bpf_map *get_map(PyObject *thing) except NULL:
+    cdef Map map = <Map>check(thing, Map)
+    if map.handle is None:
         raise TypeError("a map without an object has no bpf_map, only a descriptor")
-    return (<Map>thing).live()
+    return map.live()
 
 
-cdef libbpf.bpf_link *get_link(object thing) except NULL:
-    check(thing, Link)
-    return (<Link>thing).live()
+cdef libbpf.bpf_link *get_link(PyObject *thing) except NULL:
+    cdef Link link = <Link>check(thing, Link)
+    if link.kind == BARE_LINK:
+        raise TypeError(f"the link {link.name} has no bpf_link, only a descriptor")
+    return link.live()
 
 
 cdef object wrap_object(libbpf.bpf_object *ptr, int loaded):
@@ -92,7 +99,7 @@ cdef object wrap_object(libbpf.bpf_object *ptr, int loaded):
     return made
 
 
-cdef object wrap_program(object owner, libbpf.bpf_program *ptr):
+cdef object wrap_program(PyObject *owner, libbpf.bpf_program *ptr):
     cdef libbpf.bpf_program *known = NULL
     cdef libbpf.bpf_object *ours = get_object(owner)
     if ptr != NULL:
@@ -100,11 +107,11 @@ cdef object wrap_program(object owner, libbpf.bpf_program *ptr):
         while known != NULL and known != ptr:
             known = libbpf.bpf_object__next_program(ours, known)
     if known == NULL:
-        raise ValueError(f"no program of {owner}")
-    return make_program((<Object>owner).handle, ptr)
+        raise ValueError(f"no program of {<object>owner}")
+    return make_program((<Object><object>owner).handle, ptr)
 
 
-cdef object wrap_map(object owner, libbpf.bpf_map *ptr):
+cdef object wrap_map(PyObject *owner, libbpf.bpf_map *ptr):
     cdef libbpf.bpf_map *known = NULL
     cdef libbpf.bpf_object *ours = get_object(owner)
     if ptr != NULL:
@@ -112,8 +119,8 @@ cdef object wrap_map(object owner, libbpf.bpf_map *ptr):
         while known != NULL and known != ptr:
             known = libbpf.bpf_object__next_map(ours, known)
     if known == NULL:
-        raise ValueError(f"no map of {owner}")
-    return make_map((<Object>owner).handle, ptr)
+        raise ValueError(f"no map of {<object>owner}")
+    return make_map((<Object><object>owner).handle, ptr)
 
 
 cdef object wrap_link(libbpf.bpf_link *ptr, PyObject *of):
@@ -139,7 +146,9 @@ cdef object wrap_link(libbpf.bpf_link *ptr, PyObject *of):
 cdef object register_handler(const pylbpf_handler *given):
     cdef pylbpf_handler handler
     cdef size_t at
-    if given == NULL or given.size < sizeof(size_t):
+    if given == NULL:
+        raise ValueError("handler is NULL")
+    if given.size < sizeof(size_t) or given.size % sizeof(size_t) or given.size > LARGEST:
         raise ValueError("the size of struct pylbpf_handler is not set")
     # One from an older header is shorter, one from a newer header may be longer if it asks for nothing new.
     memset(&handler, 0, sizeof(handler))

@@ -78,21 +78,34 @@ class NotSupported(BpfError):
     """The libbpf that runs, or the kernel, is too old; the message names the version that has it."""
 
 
-cdef dict _by_base = {OSError: BpfError}
-
-for _base in (BlockingIOError, FileExistsError, FileNotFoundError, InterruptedError, IsADirectoryError,
-              NotADirectoryError, PermissionError, ProcessLookupError, TimeoutError):
-    _class = type("Bpf" + _base.__name__, (BpfError, _base),
-                  {"__module__": __name__, "__doc__": f"A BpfError that is also a {_base.__name__}."})
-    globals()[_class.__name__] = _by_base[_base] = _class
-del _base, _class
+cdef tuple _bases = (BlockingIOError, FileExistsError, FileNotFoundError, InterruptedError, IsADirectoryError,
+                     NotADirectoryError, PermissionError, ProcessLookupError, TimeoutError)
 
 
 def error_class(int number):
     """The class of BpfError for an errno."""
     if number >= LIBBPF_ERRNO_START:
         return LibbpfError
-    return _by_base.get(type(OSError(number, "")), BpfError)
+    base = type(OSError(number, ""))
+    return class_beside(base) if base in _bases else BpfError
+
+
+cdef object class_beside(object base):
+    """A BpfError that is also what Python has for its number: made when first needed, for most never are."""
+    cdef str name = "Bpf" + base.__name__
+    made = globals().get(name)
+    if made is None:
+        made = type(name, (BpfError, base), {"__module__": __name__, "__doc__": f"A BpfError that is also a {base.__name__}."})
+        made = globals().setdefault(name, made)     # another thread may have been first
+    return made
+
+
+def __getattr__(str name):
+    """These classes by name, as pickles ask for them."""
+    for base in _bases:
+        if name == "Bpf" + base.__name__:
+            return class_beside(base)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 cdef str message_of(int number):

@@ -168,6 +168,38 @@ static PyObject *sizes(PyObject *self, PyObject *none)
 	return Py_BuildValue("nn", (Py_ssize_t)pylbpf->size, (Py_ssize_t)sizeof(*pylbpf));
 }
 
+/* ---- What nobody should do: one function, with NULL or a thing of Python, and with NULL for what C makes. */
+
+static PyObject *misuse(PyObject *self, PyObject *args)
+{
+	const char *what;
+	PyObject *thing = NULL;
+	const void *found;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "s|O", &what, &thing))
+		return NULL;
+	if (!strcmp(what, "wrap_object"))
+		return pylbpf->wrap_object(NULL, 0);
+	if (!strcmp(what, "wrap_program"))
+		return pylbpf->wrap_program(thing, NULL);
+	if (!strcmp(what, "wrap_map"))
+		return pylbpf->wrap_map(thing, NULL);
+	if (!strcmp(what, "wrap_link"))
+		return pylbpf->wrap_link(NULL, thing);
+	if (!strcmp(what, "register_handler"))
+		return pylbpf->register_handler(NULL);
+	if (!strcmp(what, "object"))
+		found = pylbpf->object(thing);
+	else if (!strcmp(what, "program"))
+		found = pylbpf->program(thing);
+	else if (!strcmp(what, "map"))
+		found = pylbpf->map(thing);
+	else
+		found = pylbpf->link(thing);
+	return found ? PyLong_FromVoidPtr((void *)found) : NULL;
+}
+
 static PyMethodDef methods[] = {
 	{"names", names, METH_VARARGS, NULL},
 	{"open_object", open_object, METH_VARARGS, NULL},
@@ -175,6 +207,7 @@ static PyMethodDef methods[] = {
 	{"stranger", stranger, METH_VARARGS, NULL},
 	{"attach", attach, METH_VARARGS, NULL},
 	{"register_handler", register_handler, METH_VARARGS, NULL},
+	{"misuse", misuse, METH_VARARGS, NULL},
 	{"seen", seen, METH_NOARGS, NULL},
 	{"sizes", sizes, METH_NOARGS, NULL},
 	{NULL, NULL, 0, NULL},
