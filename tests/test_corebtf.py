@@ -21,6 +21,7 @@ import core_sources
 import kernel
 import objects
 import pylbpf
+from expectations import rounds
 from pylbpf import corebtf
 from test_elf import Elf
 from test_fork import in_child
@@ -702,11 +703,11 @@ def test_damaged_types_are_read_without_harm(core, other_kernel, tmp_path):
     rng = random.Random(1)
     file = tmp_path / "damaged.btf"
     read = refused = 0
-    for _ in range(1000):
+    for _ in range(rounds(1000)):
         file.write_bytes(damaged(data, rng))
         try:
             pylbpf.trimmed_btf(every[:5], btf=file)
             read += 1
         except (ValueError, pylbpf.BpfError):
             refused += 1
-    assert read > 100 and refused > 100
+    assert min(read, refused) > rounds(1000) / 10

@@ -18,6 +18,7 @@ from typing import Callable, Iterator, NamedTuple
 import pytest
 
 import objects
+from expectations import rounds
 from pylbpf.elf import check
 
 SOURCE = r"""
@@ -508,12 +509,12 @@ def test_survives_truncation_at_every_byte(victims, tmp_path):
 
 
 def test_survives_every_flipped_bit(victims, tmp_path):
-    count = survive(tmp_path, "flipped", victims[:3], 5, 1000)
+    count = survive(tmp_path, "flipped", victims[:3], 5, rounds(1000))
     assert count["passed"] < count["tried"]
 
 
 def test_survives_random_damage(victims, tmp_path):
-    count = survive(tmp_path, "shuffled", victims, 3, 200)
+    count = survive(tmp_path, "shuffled", victims, 3, rounds(200))
     assert count["passed"] < count["tried"]
 
 

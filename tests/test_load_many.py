@@ -16,6 +16,7 @@ import handling
 import kernel
 import objects
 import pylbpf
+from expectations import rounds
 
 pytestmark = pytest.mark.bpf
 
@@ -488,7 +489,7 @@ def test_fork_while_loading():
 
 def test_every_item_of_the_corpus_ends_as_it_would_alone():
     """Hundreds of objects of all sorts at once: state, message and instructions are those of one at a time."""
-    items = corpus.build()
+    items = corpus.build(rounds(320))
     handlers = corpus.handlers()
     expected = {item.name: alone(item.path, handlers=handlers) for item in items}
     for threads in (1, 3):

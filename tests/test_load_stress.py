@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ctypes
+import resource
 import threading
 
 import pytest
@@ -29,7 +30,16 @@ def kinds() -> list:
     return [*made, objects.build(objects.SOURCES / "rejected.bpf.c")]
 
 
-def test_eight_threads_with_thousands_of_objects(kinds):
+@pytest.fixture
+def descriptors_for_all():
+    """Usual limits are 1024, which may be raised."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_eight_threads_with_thousands_of_objects(kinds, descriptors_for_all):
     descriptors, links = conftest.descriptors(), kernel.own_link_ids()
     failures: list[BaseException] = []
     native_calls = [0] * THREADS

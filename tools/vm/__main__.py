@@ -25,7 +25,7 @@ from package import LIB, package
 SUITES = ("bookworm", "trixie", "sid")
 NO_MACHINE = 75  # EX_TEMPFAIL: this says nothing about the tests
 JOBS = {
-    "test": ("python3", "-m", "pytest", "-o", "cache_dir=build/pytest"),
+    "test": ("python3", "-m", "pytest", "-o", "cache_dir=build/pytest", "-o", "timeout=1200"),  # of one test, where all is slow
     "demo": ("python3", "-m", "pylbpf", "demo"),
     "bench": ("python3", "benchmarks/run.py"),
     "shell": ("bash", "-i"),
