@@ -9,7 +9,7 @@ from libc.math cimport isinf
 from libc.string cimport memcpy, memset
 from posix.unistd cimport close as close_fd
 
-from sys import byteorder
+from sys import byteorder as _byteorder
 
 from .btf cimport Btf
 from .c cimport btf as c_btf
@@ -130,7 +130,7 @@ cdef class Codec:
             array = numpy.frombuffer(PyBytes_FromStringAndSize(data, self.size), self.dtype.base).reshape(self.dtype.shape)
             return hashable(array.tolist()) if self.is_key else array
         found = PyBytes_FromStringAndSize(data, self.size)
-        return found if form == RAW else int.from_bytes(found, byteorder, signed=form == SIGNED_WIDE)
+        return found if form == RAW else int.from_bytes(found, _byteorder, signed=form == SIGNED_WIDE)
 
     cdef object scalar(self, const char *data):
         """A struct; the one that was made last, if nobody has it any more: to make one takes as long as many a system call."""
@@ -227,7 +227,7 @@ cdef class Codec:
                     return self.encode_int(int(value), out)
         elif (form == WIDE or form == SIGNED_WIDE) and hasattr(value, "__index__") and not getattr(value, "shape", ()):
             try:
-                return self.copy(value.__index__().to_bytes(self.size, byteorder, signed=form == SIGNED_WIDE), out)
+                return self.copy(value.__index__().to_bytes(self.size, _byteorder, signed=form == SIGNED_WIDE), out)
             except OverflowError:
                 raise self.misfit(value) from None
         elif form == FLOAT:

@@ -141,7 +141,7 @@ SEC("syscall") int hold(struct request *request)
 		return 1;
 	*record = request->first;
 	bpf_map_update_elem(&release, &slot, &one, BPF_ANY);
-	for (int i = 0; i < 20; i++)
+	for (int i = 0; i < 200; i++)
 		if (bpf_loop(1 << 23, wait_for_release, 0, 0) < 1 << 23)
 			break;
 	if (request->every)
