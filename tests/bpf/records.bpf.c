@@ -131,6 +131,11 @@ static long wait_for_release(__u32 i, void *context)
 	return !value || *value;
 }
 
+static long wait_longer(__u32 i, void *context)
+{
+	return bpf_loop(1 << 23, wait_for_release, 0, 0) < 1 << 23;
+}
+
 SEC("syscall") int hold(struct request *request)
 {
 	__u32 slot = 1;
@@ -141,9 +146,7 @@ SEC("syscall") int hold(struct request *request)
 		return 1;
 	*record = request->first;
 	bpf_map_update_elem(&release, &slot, &one, BPF_ANY);
-	for (int i = 0; i < 200; i++)
-		if (bpf_loop(1 << 23, wait_for_release, 0, 0) < 1 << 23)
-			break;
+	bpf_loop(500, wait_longer, 0, 0);
 	if (request->every)
 		bpf_ringbuf_discard(record, 0);
 	else
