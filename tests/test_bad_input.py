@@ -178,6 +178,7 @@ def test_interrupted_open_of_a_pipe_runs_signal_handlers(tmp_path):
     script = f"""
 import signal, pylbpf
 def handler(*_):
+    signal.setitimer(signal.ITIMER_REAL, 0)
     raise KeyboardInterrupt
 signal.signal(signal.SIGALRM, handler)
 try:
