@@ -36,5 +36,6 @@ class Finder:
 
 
 sys.path_hooks.append(Finder)
-sys.path_importer_cache[FILE] = Finder(FILE)  # not found by asking all hooks
+if os.path.exists(FILE):    # type checkers import this where it is not, too
+    sys.path_importer_cache[FILE] = Finder(FILE)  # not found by asking all hooks
 sys.modules[__package__].__path__.insert(0, FILE)  # asked first: it answers sooner than a folder does
