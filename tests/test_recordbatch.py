@@ -196,3 +196,33 @@ def test_memory_under_an_array_ends_with_it(obj):
         emit(obj, 5)
         array = ring.read_batch(timeout=0)
         assert memoryview(array.base).nbytes == array.nbytes
+
+
+@pytest.mark.parametrize("type", [None, NUMBER])
+def test_python_objects_are_not_written_over(obj, type):
+    within = np.zeros(4, [("O", "u8"), ("thing", "O")])
+    with obj.ring_buffer("events", type=type) as ring:
+        emit(obj, 3)
+        for into in (np.zeros(4, object), within, memoryview(np.zeros(4, object)), memoryview(within)):
+            with pytest.raises((TypeError, BufferError, ValueError)):
+                ring.read_batch(timeout=0, into=into)
+        assert within["thing"].tolist() == [0] * 4
+        into = np.zeros(4, [("O", "u8")])
+        assert len(ring.read_batch(timeout=0, into=into.view(NUMBER) if type else into)) == 3
+        assert into["O"].tolist() == [0, 1, 2, 0]
+
+
+def test_array_whose_length_raises_is_let_go(obj):
+    class Own(bytearray):
+        dtype, ndim = NUMBER, 1
+
+        def __len__(self):
+            raise ZeroDivisionError
+
+    into = Own(64)
+    with obj.ring_buffer("events", type=NUMBER) as ring:
+        emit(obj, 3)
+        with pytest.raises(ZeroDivisionError):
+            ring.read_batch(timeout=0, into=into)
+        into.append(1)      # no buffer of it is left
+        assert len(ring.read_batch(timeout=0)) == 3

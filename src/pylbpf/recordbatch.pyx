@@ -35,6 +35,14 @@ cdef int raise_misfit(Feed feed, StructType type) except -1:
     raise error
 
 
+cdef int check_bytes(object into) except -1:
+    """Python objects are no place for records: whoever finds them afterwards crashes."""
+    for part in memoryview(into).format.split(":")[::2]:    # between the names of members
+        if "O" in part:
+            raise TypeError("into has Python objects in it: records cannot be written over them")
+    return 0
+
+
 cdef object read_structs(list feeds, StructType type, size_t limit, size_t limit_bytes, object into, Pool pool):
     """A structured array of the records that wait: a new one, or the first part of `into`."""
     cdef Py_buffer buffer
@@ -44,6 +52,7 @@ cdef object read_structs(list feeds, StructType type, size_t limit, size_t limit
     cdef size_t size = <size_t>type.size
     cdef size_t room = 1
     cdef size_t count = 0
+    cdef size_t length = 0
     cdef Stop stop = ENDED
     if limit_bytes // size < limit:
         limit = limit_bytes // size
@@ -56,12 +65,16 @@ cdef object read_structs(list feeds, StructType type, size_t limit, size_t limit
         block = pool.take(room * size)
         out = block.data
     else:
-        array = into if hasattr(into, "dtype") else numpy().frombuffer(into, type.dtype, memoryview(into).nbytes // size)
+        array = into
+        if not hasattr(into, "dtype"):
+            check_bytes(into)
+            array = numpy().frombuffer(into, type.dtype, memoryview(into).nbytes // size)
         if array.dtype != type.dtype or array.ndim != 1:
             raise TypeError(f"into must be an array of one dimension of {type.dtype}, not {array.ndim} of {array.dtype}")
+        length = len(array)
         PyObject_GetBuffer(into, &buffer, PyBUF_WRITABLE)
         out = <char *>buffer.buf
-        room = min(<size_t>buffer.len // size, <size_t>len(array), limit)
+        room = min(<size_t>buffer.len // size, length, limit)
     try:
         if room == 0:
             raise ValueError(f"into has no room for a record of {size} bytes")
@@ -80,7 +93,7 @@ cdef object read_structs(list feeds, StructType type, size_t limit, size_t limit
     if into is None:
         block.length = count * size
         return array_over(block, out, count, size, type.dtype, True)
-    return array if count == <size_t>len(array) else array[:count]
+    return array if count == length else array[:count]
 
 
 cdef RecordBatch read_any(list feeds, RecordType type, size_t limit, size_t limit_bytes, object into, Pool pool):
@@ -108,6 +121,7 @@ cdef RecordBatch read_any(list feeds, RecordType type, size_t limit, size_t limi
         batch.memory = pool.take(room)
         out = (<Block>batch.memory).data
     else:
+        check_bytes(into)
         batch.memory = memoryview(into).cast("B")
         PyObject_GetBuffer(into, &buffer, PyBUF_WRITABLE)
         out = <char *>buffer.buf
