@@ -17,8 +17,8 @@ void probe(void)
 		"991: .asciz \"stapsdt\"\n992: .balign 4\n"
 		"993: .8byte 990b, _.stapsdt.base, 0\n"
 		".asciz \"pylbpf\"\n.asciz \"probe\"\n.asciz \"\"\n994: .balign 4\n.popsection\n"
-		".pushsection .stapsdt.base, \"aG\", \"progbits\", .stapsdt.base, comdat\n"
-		".weak _.stapsdt.base\n.hidden _.stapsdt.base\n_.stapsdt.base: .space 1\n.size _.stapsdt.base, 1\n.popsection");
+		".ifndef _.stapsdt.base\n.pushsection .stapsdt.base, \"aG\", \"progbits\", .stapsdt.base, comdat\n"
+		".weak _.stapsdt.base\n.hidden _.stapsdt.base\n_.stapsdt.base: .space 1\n.size _.stapsdt.base, 1\n.popsection\n.endif");
 }
 """
 
