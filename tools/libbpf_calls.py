@@ -47,7 +47,7 @@ ABSENT = {
     "the enumerations have the names": "libbpf_bpf_(attach|link|map)_type_str|libbpf_attach_type_by_name",
     "everything is gone through forwards": "bpf_object__prev_(program|map)",
     "libbpf does it by itself where the kernel needs it": "libbpf_set_memlock_rlim",
-    "a map to be like is given to `bpf_map__set_inner_map_fd()`; setters of libbpf 1.4 and later crash on an inner map, which has no object":
+    "a map to be like is given to `bpf_map__set_inner_map_fd()`; setters of libbpf 1.7 crash on an inner map, which has no object":
         "bpf_map__inner_map",
 }
 # Called, but by no test that was measured: name -> (why, test).
