@@ -122,7 +122,7 @@ def extensions() -> list[Extension]:
             # What is plain C in a room lies beside it: elf.pyx and elf_check.c.
             [str(source), *sorted(map(str, source.parent.glob(f"{source.stem}_*.c")))],
             include_dirs=["include", "src/pylbpf"],
-            depends=sorted(map(str, [*Path("include/pylbpf").glob("*.h"), *source.parent.glob("*.h")])),
+            depends=sorted(map(str, [*Path("include").rglob("*.h"), *source.parent.glob("*.h")])),
         )
         for source in rooms
     ]

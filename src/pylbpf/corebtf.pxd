@@ -1,6 +1,6 @@
 """What CO-RE objects ask of the kernel's types, and a small BTF that answers many of them."""
 
-cdef extern from "corebtf_scan.h" nogil:
+cdef extern from "pylbpf/internal/corebtf_scan.h" nogil:
     struct pylbpf_name:
         unsigned int at, length     # in the text of the set
         unsigned char kind
@@ -20,7 +20,7 @@ cdef extern from "corebtf_scan.h" nogil:
         const char *plain           # why only the kernel's whole BTF will do; a static text, or NULL
         pylbpf_names names
 
-cdef extern from "corebtf_kernel.h" nogil:
+cdef extern from "pylbpf/internal/corebtf_kernel.h" nogil:
     struct pylbpf_memory:
         int fd
         char path[32]

@@ -23,7 +23,7 @@ from .paths cimport path_bytes
 
 from .errors import error_class
 
-cdef extern from "corebtf_scan.h" nogil:
+cdef extern from "pylbpf/internal/corebtf_scan.h" nogil:
     enum:
         PYLBPF_MISSING
         PYLBPF_SIZELESS
@@ -37,7 +37,7 @@ cdef extern from "corebtf_scan.h" nogil:
 cdef extern from "corebtf_trim.h" nogil:
     int pylbpf_trim(const unsigned char *data, size_t size, pylbpf_names *names, unsigned char **result, size_t *result_size)
 
-cdef extern from "corebtf_kernel.h" nogil:
+cdef extern from "pylbpf/internal/corebtf_kernel.h" nogil:
     const char *PYLBPF_KERNEL_BTF
 
     struct pylbpf_kernel:

@@ -1,6 +1,6 @@
 /* The kernel's BTF as a file, and a file in memory for a part of it. */
 #define _GNU_SOURCE
-#include "corebtf_kernel.h"
+#include "pylbpf/internal/corebtf_kernel.h"
 
 #include <errno.h>
 #include <fcntl.h>

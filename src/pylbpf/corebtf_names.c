@@ -1,5 +1,5 @@
 /* A set of names of types, as a hash table that only grows. */
-#include "corebtf_names.h"
+#include "pylbpf/internal/corebtf_names.h"
 
 #include <stdlib.h>
 #include <string.h>

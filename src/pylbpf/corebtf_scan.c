@@ -5,7 +5,7 @@
  * words have to be the same. What makes libbpf tell a number of a kernel type, in an instruction or in an error, is
  * therefore left to the whole BTF, and so is all that is odd.
  */
-#include "corebtf_scan.h"
+#include "pylbpf/internal/corebtf_scan.h"
 
 #include <elf.h>
 #include <endian.h>

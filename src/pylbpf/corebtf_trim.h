@@ -2,7 +2,7 @@
 #ifndef PYLBPF_COREBTF_TRIM_H
 #define PYLBPF_COREBTF_TRIM_H
 
-#include "corebtf_names.h"
+#include "pylbpf/internal/corebtf_names.h"
 
 /* All types with one of these names, and what they are made of, as a BTF of its own: `*result`, for free(). Notes at
  * each name whether there is one, and with a size. 0; -EINVAL if `data` is no sound BTF; -ENOMEM. */

@@ -1,7 +1,7 @@
 """Where records come from."""
 from libc.stdint cimport uint32_t, uint64_t
 
-cdef extern from "ring_memory.h" nogil:
+cdef extern from "pylbpf/internal/ring_memory.h" nogil:
     struct ring_record:
         const char *data
         uint32_t size

@@ -5,6 +5,7 @@ import os as _os
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport EAGAIN, ENOENT, errno
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from posix.unistd cimport close as close_fd
 
@@ -16,6 +17,13 @@ from .errors import BpfError
 
 cdef enum:
     NAME = 4096         # as long as a path can be
+
+
+cdef void *room_for(size_t size) except NULL:
+    cdef void *room = calloc(1, size)
+    if room == NULL:
+        raise MemoryError()
+    return room
 
 
 cdef object seconds(unsigned long long nanoseconds):
@@ -32,6 +40,12 @@ cdef class ProgramInfo:
     ``run_time_ns`` (both 0 unless stats_enabled()), ``recursion_misses``. These are of the moment of asking; ``map_ids``,
     ``xlated``, ``jited`` and ``line_info`` are fetched when they are asked for. struct bpf_prog_info of linux/bpf.h.
     """
+
+    def __cinit__(self):
+        self.raw = <uapi.bpf_prog_info *>room_for(sizeof(uapi.bpf_prog_info))
+
+    def __dealloc__(self):
+        free(self.raw)
 
     def __init__(self):
         raise TypeError("infos come from info() and from pylbpf.query")
@@ -280,6 +294,12 @@ cdef class MapInfo:
     ``btf_value_type_id``, ``map_extra``. struct bpf_map_info of linux/bpf.h.
     """
 
+    def __cinit__(self):
+        self.raw = <uapi.bpf_map_info *>room_for(sizeof(uapi.bpf_map_info))
+
+    def __dealloc__(self):
+        free(self.raw)
+
     def __init__(self):
         raise TypeError("infos come from info() and from pylbpf.query")
 
@@ -353,6 +373,12 @@ cdef class BtfInfo:
     kernel's own or a module's). struct bpf_btf_info of linux/bpf.h.
     """
 
+    def __cinit__(self):
+        self.raw = <uapi.bpf_btf_info *>room_for(sizeof(uapi.bpf_btf_info))
+
+    def __dealloc__(self):
+        free(self.raw)
+
     def __init__(self):
         raise TypeError("infos come from pylbpf.query")
 
@@ -381,26 +407,25 @@ cdef int ask(int fd, void *raw, unsigned int length, str kind) except -1:
 
 cdef ProgramInfo program_info(int fd, object source):
     cdef ProgramInfo info = ProgramInfo.__new__(ProgramInfo)
-    ask(fd, &info.raw, sizeof(info.raw), "program")
+    ask(fd, info.raw, sizeof(info.raw[0]), "program")
     info.source = source
     return info
 
 
 cdef MapInfo map_info(int fd):
     cdef MapInfo info = MapInfo.__new__(MapInfo)
-    ask(fd, &info.raw, sizeof(info.raw), "map")
+    ask(fd, info.raw, sizeof(info.raw[0]), "map")
     return info
 
 
 cdef BtfInfo btf_info(int fd):
     cdef BtfInfo info = BtfInfo.__new__(BtfInfo)
-    cdef unsigned int length = sizeof(info.raw)
+    cdef unsigned int length = sizeof(info.raw[0])
     cdef char name[NAME]
-    memset(&info.raw, 0, sizeof(info.raw))
     name[0] = 0
     info.raw.name = <size_t>name
     info.raw.name_len = sizeof(name)
-    if bpf.bpf_obj_get_info_by_fd(fd, &info.raw, &length) < 0:
+    if bpf.bpf_obj_get_info_by_fd(fd, info.raw, &length) < 0:
         fail(errno, "read info of", f"BTF (descriptor {fd})")
     info.name = name.decode("utf-8", "surrogateescape")
     return info

@@ -4,7 +4,7 @@ from .c cimport uapi
 cdef class KernelMap:
     cdef int fd                     # -1 when closed
     cdef unsigned int generation    # of forks, see Handle
-    cdef uapi.bpf_map_info info     # what does not change as long as the map exists
+    cdef uapi.bpf_map_info *info    # what does not change as long as the map exists; ours
     cdef object name                # as given, else of the kernel, cut to 15 characters
     cdef object types               # its Btf, when it was asked for
     cdef object pin_path            # where we know it to be pinned

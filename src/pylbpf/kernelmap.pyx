@@ -3,6 +3,7 @@ import errno as _errno
 
 cimport cython
 from libc.errno cimport ENOMEM
+from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from posix.unistd cimport close as close_fd
 
@@ -30,6 +31,9 @@ cdef class KernelMap:
     def __cinit__(self):
         self.fd = -1
         self.generation = fork_generation()
+        self.info = <uapi.bpf_map_info *>calloc(1, sizeof(uapi.bpf_map_info))
+        if self.info == NULL:
+            raise MemoryError()
 
     def __init__(self):
         raise TypeError("made by Map.create() and its kin")
@@ -37,6 +41,7 @@ cdef class KernelMap:
     def __dealloc__(self):
         if self.fd >= 0:
             close_fd(self.fd)
+        free(self.info)
 
     def __str__(self):
         return f"map '{self.name}'"
@@ -77,7 +82,7 @@ cdef KernelMap own_map(int fd, object name):
     if not is_of_kind(fd, "bpf-map"):
         raise ValueError(f"{name or f'descriptor {fd}'} is not a BPF map")
     made.name = name
-    read_info(fd, &made.info)
+    read_info(fd, made.info)
     made.name = name or made.info.name.decode("utf-8", "surrogateescape")
     return made
 

@@ -2,7 +2,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 
-cdef extern from "mapbatch_distinct.h" nogil:
+cdef extern from "pylbpf/internal/mapbatch_distinct.h" nogil:
     struct pylbpf_distinct:
         pass
 

@@ -23,7 +23,7 @@ from .paths cimport number64_of
 
 libbpf.pylbpf_on_missing = note_missing
 
-cdef extern from "mapbatch_distinct.h" nogil:
+cdef extern from "pylbpf/internal/mapbatch_distinct.h" nogil:
     size_t pylbpf_distinct_add(pylbpf_distinct *seen, char *keys, size_t key_size, char *values, size_t value_size,
             size_t known, size_t more)
     int pylbpf_distinct_has(const pylbpf_distinct *seen, const char *keys, size_t key_size, const char *key)

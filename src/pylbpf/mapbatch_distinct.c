@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
-#include "mapbatch_distinct.h"
+#include "pylbpf/internal/mapbatch_distinct.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -7,7 +7,7 @@ from .dispatch cimport TaggedType
 from .feed cimport Feed, Loan, ring_record
 from .record cimport RecordType
 
-cdef extern from "perf_memory.h" nogil:
+cdef extern from "pylbpf/internal/perf_memory.h" nogil:
     enum perf_kind:
         PERF_SAMPLE, PERF_LOST, PERF_OTHER
     struct header "perf_event_header":

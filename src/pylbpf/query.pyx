@@ -44,15 +44,15 @@ cdef list all_of(Kind kind, str words, object make):
             item = &found.items[at]
             if kind == PROGRAMS:
                 program = ProgramInfo.__new__(ProgramInfo)
-                memcpy(&program.raw, item.raw, min(sizeof(program.raw), sizeof(item.raw)))
+                memcpy(program.raw, item.raw, min(sizeof(program.raw[0]), sizeof(item.raw)))
                 infos.append(program)
             elif kind == MAPS:
                 map = MapInfo.__new__(MapInfo)
-                memcpy(&map.raw, item.raw, min(sizeof(map.raw), sizeof(item.raw)))
+                memcpy(map.raw, item.raw, min(sizeof(map.raw[0]), sizeof(item.raw)))
                 infos.append(map)
             elif kind == TYPES:
                 types = BtfInfo.__new__(BtfInfo)
-                memcpy(&types.raw, item.raw, min(sizeof(types.raw), sizeof(item.raw)))
+                memcpy(types.raw, item.raw, min(sizeof(types.raw[0]), sizeof(item.raw)))
                 types.name = (found.texts + item.text).decode("utf-8", "surrogateescape")
                 infos.append(types)
             elif item.late:

@@ -3,7 +3,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from .feed cimport Feed, Loan, Stop, ring_record
 
-cdef extern from "ring_memory.h" nogil:
+cdef extern from "pylbpf/internal/ring_memory.h" nogil:
     struct ring_memory:
         unsigned long *consumer
         const unsigned long *producer

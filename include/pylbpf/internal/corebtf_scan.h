@@ -2,7 +2,7 @@
 #ifndef PYLBPF_COREBTF_SCAN_H
 #define PYLBPF_COREBTF_SCAN_H
 
-#include "corebtf_names.h"
+#include "pylbpf/internal/corebtf_names.h"
 
 struct pylbpf_scan {
 	size_t insns;                 /* in all executable sections */
