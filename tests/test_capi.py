@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib.util
 import re
@@ -119,6 +120,23 @@ def test_null_is_nothing_to_wrap(sample, loaded):
             sample.misuse(f"wrap_{what}", loaded)
     with pytest.raises(ValueError, match="handler is NULL"):
         sample.misuse("register_handler")
+
+
+def test_what_is_wrapped_is_not_wrapped_again(sample, bpf_object, requires_bpf):
+    with sample.open_object(bpf_object("handlers").read_bytes(), "from_c", True) as made, pylbpf.open(bpf_object("handlers"),
+                                                                                                      handlers=[rest()]) as obj:
+        obj.load()
+        program = next(iter(obj.programs.values()))
+        for known in (made, obj):
+            with pytest.raises(ValueError, match="this object is pylbpf's already: "):
+                sample.misuse("wrap_object_again", known)
+        for attach in (functools.partial(sample.attach, program), program.attach_raw_tracepoint):
+            with attach(HIT) as link, pytest.raises(ValueError, match="this link is pylbpf's already: "):
+                sample.misuse("wrap_link_again", link)
+    # Where one was, there may be another one.
+    for _ in range(3):
+        with sample.open_object(bpf_object("handlers").read_bytes(), "from_c", False) as made:
+            assert sample.misuse("object", made)
 
 
 def test_what_was_never_made_has_no_pointer(sample):

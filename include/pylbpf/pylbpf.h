@@ -64,7 +64,7 @@ struct pylbpf_api {
 	 * bpf_object__load() was done. On failure the caller still owns it. Open and wrap it
 	 * without giving up the GIL between; handlers of pylbpf are not called for it, and
 	 * overrides cannot be added before it is closed. It cannot be reopened or loaded by
-	 * several threads.
+	 * several threads. ValueError for one that was wrapped before, or that object() has given.
 	 */
 	PyObject *(*wrap_object)(struct bpf_object *object, int loaded);
 
@@ -75,7 +75,8 @@ struct pylbpf_api {
 	/*
 	 * A new Link that owns `link` and destroys it. `program` is the Program or Map
 	 * that it is of, or NULL or None; if given, the link goes when its Object is
-	 * closed. On failure the caller still owns it.
+	 * closed. On failure the caller still owns it. ValueError for one that was wrapped
+	 * before, or that link() has given.
 	 */
 	PyObject *(*wrap_link)(struct bpf_link *link, PyObject *program);
 

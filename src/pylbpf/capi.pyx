@@ -6,7 +6,7 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.string cimport memcpy, memset
 
 from .c cimport libbpf
-from .handle cimport Handle, LOADED, OPEN
+from .handle cimport Handle, LOADED, OPEN, leave_place
 from .link cimport BARE_LINK, Link, STRUCT_OPS_LINK, make_link
 from .map cimport Map, make_map
 from .object cimport Object
@@ -59,8 +59,35 @@ cdef object check(PyObject *thing, type kind):
     return <object>thing
 
 
+cdef object owners = None       # pointer that C has had -> the Handle or Link that will free it
+
+
+cdef object owners_by_pointer():
+    global owners
+    if owners is None:
+        from weakref import WeakValueDictionary
+        owners = WeakValueDictionary()
+    return owners
+
+
+cdef int check_unowned(void *ptr, str kind) except -1:
+    """What pylbpf is going to free already must not be freed twice."""
+    cdef object owner = owners_by_pointer().get(<size_t>ptr)
+    cdef void *held = NULL
+    if type(owner) is Handle:
+        held = (<Handle>owner).ptr
+    elif type(owner) is Link:
+        held = (<Link>owner).ptr
+    if held == ptr:
+        raise ValueError(f"this {kind} is pylbpf's already: {owner}")
+    return 0
+
+
 cdef libbpf.bpf_object *get_object(PyObject *thing) except NULL:
-    return (<Object>check(thing, Object)).handle.live()
+    cdef Handle handle = (<Object>check(thing, Object)).handle
+    cdef libbpf.bpf_object *ptr = handle.live()
+    owners_by_pointer()[<size_t>ptr] = handle
+    return ptr
 
 
 cdef libbpf.bpf_program *get_program(PyObject *thing) except NULL:
@@ -76,9 +103,12 @@ cdef libbpf.bpf_map *get_map(PyObject *thing) except NULL:
 
 cdef libbpf.bpf_link *get_link(PyObject *thing) except NULL:
     cdef Link link = <Link>check(thing, Link)
+    cdef libbpf.bpf_link *ptr
     if link.kind == BARE_LINK:
         raise TypeError(f"the link {link.name} has no bpf_link, only a descriptor")
-    return link.live()
+    ptr = link.live()
+    owners_by_pointer()[<size_t>ptr] = link
+    return ptr
 
 
 cdef object wrap_object(libbpf.bpf_object *ptr, int loaded):
@@ -86,6 +116,7 @@ cdef object wrap_object(libbpf.bpf_object *ptr, int loaded):
     cdef Object made
     if ptr == NULL:
         raise ValueError("object is NULL")
+    check_unowned(ptr, "object")
     name = libbpf.bpf_object__name(ptr).decode("utf-8", "surrogateescape")
     handle = Handle.__new__(Handle)
     made = Object.__new__(Object)
@@ -95,6 +126,7 @@ cdef object wrap_object(libbpf.bpf_object *ptr, int loaded):
     handle.owner = _ref(made)
     handle.phase = LOADED if loaded else OPEN
     guard_stranger(handle)
+    owners_by_pointer()[<size_t>ptr] = handle
     handle.ptr = ptr        # nothing can fail from here on: it is ours
     return made
 
@@ -129,6 +161,7 @@ cdef object wrap_link(libbpf.bpf_link *ptr, PyObject *of):
     cdef Link made
     if ptr == NULL:
         raise ValueError("link is NULL")
+    check_unowned(ptr, "link")
     if type(subject) is Program:
         handle = (<Program>subject).handle
     elif type(subject) is Map:
@@ -140,6 +173,12 @@ cdef object wrap_link(libbpf.bpf_link *ptr, PyObject *of):
     made = make_link(ptr, handle, subject, None)
     if type(subject) is Map:
         made.kind = STRUCT_OPS_LINK
+    try:
+        owners_by_pointer()[<size_t>ptr] = made
+    except BaseException:
+        leave_place(&made.place)
+        made.ptr = NULL         # the caller's, as it was
+        raise
     return made
 
 

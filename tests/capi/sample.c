@@ -185,6 +185,10 @@ static PyObject *misuse(PyObject *self, PyObject *args)
 		return pylbpf->wrap_program(thing, NULL);
 	if (!strcmp(what, "wrap_map"))
 		return pylbpf->wrap_map(thing, NULL);
+	if (!strcmp(what, "wrap_object_again"))
+		return pylbpf->wrap_object(pylbpf->object(thing), 1);
+	if (!strcmp(what, "wrap_link_again"))
+		return pylbpf->wrap_link(pylbpf->link(thing), NULL);
 	if (!strcmp(what, "wrap_link"))
 		return pylbpf->wrap_link(NULL, thing);
 	if (!strcmp(what, "register_handler"))
