@@ -183,6 +183,19 @@ def test_an_object_without_programs_is_loaded_for_its_maps(bpf_object):
     assert (empty.program, empty.verdict, empty.insn_count) == ("", "accepted", None)
 
 
+@pytest.mark.parametrize("end", [
+    "verification time 5 usec\nstack depth 8+16\n",
+    "verification time 5 usec\nstack depth 8+16 max 24\ninsns processed 7+3\n",    # since Linux 7
+])
+def test_statistics_are_no_reason(end):
+    from pylbpf._verifier import explain, statistics
+    log = ("; *value += 1; @ a.bpf.c:25\n7: (79) r1 = *(u64 *)(r0 +0)\nR0 invalid mem access 'map_value_or_null'\n" + end
+           + "processed 10 insns (limit 1000000) max_states_per_insn 1 total_states 2 peak_states 2 mark_read 0\n")
+    assert explain(log) == ("R0 invalid mem access 'map_value_or_null'", 7, "*value += 1; @ a.bpf.c:25")
+    counts, depths, seconds = statistics(log)
+    assert (counts["insns_processed"], counts["total_states"], depths, seconds) == (10, 2, (8, 16), 5e-6)
+
+
 def test_what_fails_after_the_verifier_is_accepted():
     """libbpf cannot put a program into a map that was not loaded."""
     target, jump = verify_many(objects.build(TAIL_CALLS, "tail_calls"))

@@ -8,7 +8,7 @@ _COUNT = re.compile(r"(\w+) (\d+)")
 _DEPTHS = re.compile(r"\bstack depth ([\d+]+)")
 _TIME = re.compile(r"^verification time (\d+) usec", re.MULTILINE)
 _INSN = re.compile(r"^(\d+): \([0-9a-f]{2}\)")
-_STATISTICS = ("processed ", "verification time ", "stack depth ", "mark_precise", "BPF program load failed")
+_STATISTICS = ("processed ", "insns processed ", "verification time ", "stack depth ", "mark_precise", "BPF program load failed")
 
 
 def explain(log: str) -> tuple[str | None, int | None, str | None]:

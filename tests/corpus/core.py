@@ -24,7 +24,7 @@ STRUCTS = {
     "fdtable": "unsigned int max_fds;",
     "file": "unsigned int f_flags; unsigned int f_mode; long long f_pos; struct inode *f_inode; struct cred *f_cred;"
             " struct path f_path;",
-    "file_system_type": "int fs_flags; struct file_system_type *next;",
+    "file_system_type": "int fs_flags;",
     "files_struct": "unsigned int next_fd; struct fdtable *fdt;",
     "fs_struct": "int umask; struct path pwd; struct path root;",
     "inode": "unsigned short i_mode; unsigned int i_flags; unsigned long i_ino; long long i_size; unsigned int i_nlink;"
