@@ -12,6 +12,7 @@ import pytest
 import kernel
 import objects
 import pylbpf
+from handling import run_python
 from pylbpf import errors
 
 
@@ -246,3 +247,23 @@ def test_an_unsupported_program_type_is_no_verifier_error(requires_bpf):
             obj.load()
     assert not isinstance(raised.value, pylbpf.VerifierError) and raised.value.errno == errno.EINVAL
     assert "p0000" in str(raised.value)
+
+
+def test_want_of_descriptors_is_no_rejection(requires_bpf):
+    """libbpf shows the log of a program that the verifier had nothing against."""
+    path = objects.build(objects.many(6, "raw_tp/task_rename"), "short_of_descriptors")
+    run_python(f"""
+import os
+import resource
+import pylbpf
+
+obj = pylbpf.open({str(path)!r})
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 2, hard))
+try:
+    obj.load()
+    raise SystemExit("loaded")
+except pylbpf.BpfError as error:
+    assert type(error) is not pylbpf.VerifierError and error.errno == 24, repr(error)
+    assert "Too many open files" in str(error)
+""")

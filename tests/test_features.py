@@ -11,6 +11,7 @@ import pytest
 import kernel
 import pylbpf
 import rings
+from handling import run_python
 from pylbpf import LinkType, MapType, ProgramType, features
 from pylbpf.cli import main
 
@@ -130,3 +131,24 @@ def test_instructions_without_rights():
         "try: print(pylbpf.features.instructions('v4'))\n"
         "except PermissionError as error: print(error)")], stdout=subprocess.PIPE, text=True, check=True).stdout
     assert "probe instructions v4" in told
+
+
+def test_what_cannot_be_asked_is_no_answer(requires_bpf):
+    """Without descriptors all loads fail, and libbpf's probes take that for an old kernel."""
+    run_python("""
+import os
+import resource
+import pylbpf
+from pylbpf import MapType, ProgramType, features
+
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+asked = [(features.program_type, ProgramType.XDP), (features.map_type, MapType.ARRAY), (features.helper, ProgramType.XDP, 1)]
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
+for function, *arguments in asked:
+    try:
+        raise SystemExit(f"{function} {arguments}: {function(*arguments)}")
+    except pylbpf.BpfError as error:
+        assert error.errno == 24, error
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+assert all(function(*arguments) for function, *arguments in asked)
+""")

@@ -818,3 +818,13 @@ print(pylbpf.handlers())
     assert first == second and first.startswith(f"{errno.EBUSY} ")
     assert "something else in this process holds libbpf's only fallback handler" in first
     assert last == "()"
+
+
+def test_native_handler_is_made_once():
+    """Its functions may be in use: they are not given away for others."""
+    handler = pylbpf.NativeHandler("sample", program_type=RAW, cookie=3)
+    with pytest.raises(pylbpf.StateError, match="made already"):
+        handler.__init__("sample", program_type=RAW, cookie=4)
+    assert handler.cookie == 3
+    with pytest.raises(TypeError, match="cookie"):
+        pylbpf.NativeHandler("sample", cookie=1.5)

@@ -242,6 +242,15 @@ def test_task_storage_is_by_pidfd():
         os.close(fd)
 
 
+@pytest.mark.parametrize("key", [(8, 4), (8.7, bytes(4)), (True, bytes(4)), (8, "10.0"), (8, 1.5)], ids=str)
+def test_prefixes_are_not_guessed(key):
+    with make(MapType.LPM_TRIE, key_size=8, value="u4", flags=MapFlags.NO_PREALLOC) as map:
+        with pytest.raises(TypeError):
+            map[key] = 7
+        map[8, bytearray(4)] = 7
+        assert len(map) == 1
+
+
 def test_inode_storage_is_by_file(tmp_path):
     (tmp_path / "file").write_text("x")
     with make(MapType.INODE_STORAGE, value="u4", max_entries=0) as map:
@@ -251,6 +260,14 @@ def test_inode_storage_is_by_file(tmp_path):
             assert map[file] == 3
         with pytest.raises(FileNotFoundError):
             map[tmp_path / "other"]
+
+
+def test_inode_storage_of_what_nobody_reads(tmp_path):
+    """A file is only named: opening a pipe would wait for somebody who writes."""
+    os.mkfifo(tmp_path / "pipe", 0)
+    with make(MapType.INODE_STORAGE, value="u4", max_entries=0) as map:
+        map[tmp_path / "pipe"] = 3
+        assert map[tmp_path / "pipe"] == 3
 
 
 def test_cgroup_storage_is_by_path(cgroup):

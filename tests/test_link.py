@@ -72,6 +72,39 @@ def is_open(fd: int) -> bool:
     return False
 
 
+# ---------------------------------------------------------------- two for one
+
+
+def test_disconnecting_another_link_leaves_the_event(bpf_object, requires_bpf):
+    """Of the perf event that libbpf has opened only the first knows."""
+    with pylbpf.open(bpf_object("tracepoint")) as obj:
+        obj.load()
+        with obj.programs["on_task_rename"].attach() as link, pylbpf.Link.from_fd(link) as other:
+            before = descriptors()
+            os.close(other.disconnect())
+            assert len(descriptors()) == len(before) - 1
+            assert link.info()
+
+
+def test_no_other_link_is_updated(xdp, veth, monkeypatch):
+    """Who closes it while it is asked what it is has to wait: its number may be another link's afterwards."""
+    program, _ = xdp
+    readlink, tried = os.readlink, []
+
+    def slow(path, *arguments, **options):
+        try:
+            link.close()
+        except pylbpf.StateError as error:
+            tried.append(error.errno)
+        return readlink(path, *arguments, **options)
+
+    with program.attach_xdp(veth.name) as link:
+        monkeypatch.setattr(os, "readlink", slow)
+        link.update(program)
+        monkeypatch.undo()
+        assert tried and set(tried) == {errno.EBUSY} and not link.closed
+
+
 # ---------------------------------------------------------------- destroy
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import subprocess
@@ -615,3 +616,31 @@ def test_a_child_that_on_progress_forks_cannot_go_on(small):
     assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 7
     assert [result.state for result in report] == ["loaded"] * 40
     report.close()
+
+
+# ---------------------------------------------------------------- views
+
+
+def test_view_that_select_has_kept(small):
+    """What libbpf moves is shown to nobody: such an object is not loaded, and stays as long as the view."""
+    path = objects.build(objects.many(3, "raw_tp/task_rename", subprogram=True), "kept_by_select")
+    kept = []
+
+    def select(program):
+        kept.append((memoryview(program.insns), bytes(program.insns)))
+        return True
+
+    with pylbpf.load_many([path, small], select=select, threads=2) as report:
+        assert [type(result.error) for result in report] == [BufferError, BufferError]
+    gc.collect()
+    assert len(kept) == 6 and all(view.tobytes() == was for view, was in kept)
+    for view, _ in kept:
+        view.release()
+
+
+def test_objects_with_views_stay_open(small):
+    with pylbpf.open(small) as obj:
+        with memoryview(obj.programs["p0000"].insns):
+            report = pylbpf.load_many([obj])
+            assert type(report[0].error) is BufferError and obj.state == pylbpf.State.OPEN
+        assert pylbpf.load_many([obj])[0].ok and obj.state == pylbpf.State.LOADED

@@ -117,3 +117,12 @@ def test_nonsense_is_refused(loader):
     with pytest.raises(pylbpf.BpfError) as raised:
         Loader(bytes(16), b"x", {}, ()).load()
     assert raised.value.log
+
+
+def test_names_that_are_none(bpf_objects):
+    with pylbpf.open(bpf_objects["xdp"]) as obj:
+        loader = obj.gen_loader()
+    with pytest.raises(TypeError, match="not a str"):
+        pylbpf.Loader(loader.insns, loader.data, loader.maps, "pass")
+    with pytest.raises(ValueError, match="twice"):
+        pylbpf.Loader(loader.insns, loader.data, loader.maps, ("pass", "pass"))

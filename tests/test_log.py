@@ -1,12 +1,14 @@
 """What libbpf says: to a listener, into exceptions, and never to stderr."""
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import threading
 
 import pytest
 
+import objects
 import pylbpf
 from pylbpf import LogLevel
 
@@ -79,7 +81,7 @@ def test_set_print_returns_who_listened_before():
 
 @pytest.mark.parametrize("callback, level, error", [
     (5, None, TypeError), ("print", None, TypeError), (print, 3, ValueError), (print, -1, ValueError),
-    (print, "x", (TypeError, ValueError)), (print, object(), TypeError), (print, 1 << 80, OverflowError),
+    (print, "x", (TypeError, ValueError)), (print, object(), TypeError), (print, 1 << 80, ValueError), (print, 1.5, TypeError),
 ])
 def test_wrong_arguments_change_nothing(listen, bpf_object, callback, level, error):
     lines = listen(LogLevel.DEBUG)
@@ -199,3 +201,21 @@ def test_exit_while_threads_are_inside_libbpf_and_somebody_listens(bpf_object):
         result = subprocess.run([sys.executable, "-c", AT_EXIT, str(bpf_object("task_rename"))],
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
         assert (result.returncode, result.stdout) == (0, "")
+
+
+def test_what_moves_is_not_shown_to_a_listener(requires_bpf, listen):
+    refused = []
+
+    def listener(level, line):
+        try:
+            memoryview(obj.programs["p0000"].insns)
+        except pylbpf.StateError as error:
+            refused.append(error.errno)
+
+    with pylbpf.open(objects.build(objects.many(2, "raw_tp/task_rename", subprogram=True), "listened")) as obj:
+        before = pylbpf.set_print(listener, LogLevel.DEBUG)
+        try:
+            obj.load()
+        finally:
+            pylbpf.set_print(before)
+    assert refused and set(refused) == {errno.EBUSY}

@@ -124,7 +124,9 @@ def test_enable_disable_reset():
     (dict(event="cpu-klock"), ValueError, "no perf event has the name 'cpu-klock'"),
     (dict(event="rxyz"), ValueError, "no perf event has the name"),
     (dict(event=3), TypeError, "a name or a pair"), (dict(event=(1, 2, 3)), TypeError, "a name or a pair"),
-    (dict(event=("a", "b")), TypeError, "."), (dict(event=(1 << 40, 0)), OverflowError, "."),
+    (dict(event=("a", "b")), TypeError, "."), (dict(event=(1 << 40, 0)), ValueError, "does not fit"),
+    (dict(event=(1.5, 0)), TypeError, "the type of an event"), (dict(event="r" + "f" * 17), ValueError, "."),
+    (dict(precise=1.5), TypeError, "precise"), (dict(period=1 << 64), ValueError, "period"),
     (dict(frequency=0), ValueError, "frequency is 1 or more"), (dict(period=-1), ValueError, "period is 1 or more"),
     (dict(frequency=9.5), TypeError, "frequency must be a number"), (dict(period=True), TypeError, "period must be"),
     (dict(frequency=9, period=9), ValueError, "either a frequency or a period"),
@@ -259,3 +261,20 @@ def test_child_may_only_drop_it(program):
 
         in_child(child)
         assert runs(program)
+
+
+def test_garbage_that_keeps_an_event_closes_it():
+    class Sampler:
+        def __init__(self):
+            self.event = pylbpf.PerfEvent("cpu-clock", frequency=10, cpus=0)
+            self.callback = self.tick
+
+        def tick(self):
+            pass
+
+    gc.collect()
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        Sampler()
+    gc.collect()
+    assert os.listdir("/proc/self/fd") == before

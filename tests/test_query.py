@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import struct
 
 import numpy
@@ -274,3 +275,11 @@ def test_attached_to_what_is_not_there():
     with pytest.raises(TypeError):
         query.attached("lo", "TCX_INGRESS")
     assert struct.calcsize("=I") == 4
+
+
+@pytest.mark.parametrize("made", [
+    query.Attached(1, 2, ()), query.AttachedProgram(1, 2, 3), query.Owner(1, "x"), pylbpf.xdp.XdpQuery(*range(7)),
+    pylbpf.TcFilter(1, 2, 3),
+], ids=lambda made: type(made).__name__)
+def test_answers_can_be_pickled(made):
+    assert pickle.loads(pickle.dumps(made)) == made

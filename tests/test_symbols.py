@@ -3,9 +3,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import shutil
+import struct
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 
@@ -66,3 +69,34 @@ def test_of_the_kernel():
     assert kernel.resolve(address).name in {name for name, places in kernel.addresses.items() if address in places}
     assert kernel.resolve(address + 1).offset == 1 and kernel.resolve(0) is None
     assert symbols.kernel() is kernel and len(symbols.Kernel()) > 0
+
+
+def test_names_that_overlap_cost_no_memory(tmp_path):
+    """3000 symbols in one string of a megabyte."""
+    count, strings = 3000, b"x" * (1 << 20)
+    table = b"".join(struct.pack("=IBBHQQ", at, 2, 0, 1, at, 1) for at in range(count))
+    header = b"\x7fELF" + bytes([2, 1 if sys.byteorder == "little" else 2, 1]) + bytes(9) + struct.pack(
+        "=HHIQQQIHHHHHH", 3, 62, 1, 0, 0, 64 + len(table) + len(strings), 0, 64, 56, 0, 64, 2, 0)
+    sections = struct.pack("=IIQQQQIIQQ", 0, 2, 0, 0, 64, len(table), 1, 0, 8, 24)
+    sections += struct.pack("=IIQQQQIIQQ", 0, 3, 0, 0, 64 + len(table), len(strings), 0, 0, 1, 0)
+    (tmp_path / "forged").write_bytes(header + table + strings + sections)
+    tracemalloc.start()
+    try:
+        symbols.File(str(tmp_path / "forged"))
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_could_not_be_opened_is_tried_again(tmp_path):
+    identity = (1, 2, 3, 4)
+    (tmp_path / "later").write_text("x")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        first = symbols.file_of(str(tmp_path / "later"), identity)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert first.again and identity not in symbols._files
+    assert not symbols.file_of(str(tmp_path / "later"), identity).again
+    del symbols._files[identity]

@@ -161,3 +161,9 @@ def test_stream_without_anything_in_it(xdp):
         program.read_stream(7)
     with pytest.raises(ValueError, match="size is 1 to"):
         program.read_stream(1, size=0)
+
+
+@pytest.mark.parametrize("cpu", [0, 1, 77])
+def test_processor_of_programs_that_run_where_the_caller_is(xdp, cpu):
+    with pytest.raises(ValueError, match="cpu is for raw tracepoints"):
+        xdp.programs["pass"].test_run(bytes(64), cpu=cpu)

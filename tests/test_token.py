@@ -10,6 +10,7 @@ import pytest
 
 import kernel
 import pylbpf
+from handling import run_python
 from pylbpf import Map, MapType, Token
 from test_fork import in_child
 
@@ -143,3 +144,17 @@ def test_what_delegates_nothing(bpffs, tmp_path):
         Token(tmp_path / "nothing")
     with pytest.raises(TypeError):
         Token(None)
+
+
+@pytest.mark.parametrize("what", ["'/nonexistent'", "'a\\0b'", "-1", "None", ""])
+def test_what_is_no_token_closes_nothing(what):
+    run_python(f"""
+import os
+import pylbpf
+try:
+    pylbpf.Token({what})
+except (OSError, TypeError, ValueError):
+    os.fstat(0)
+else:
+    raise SystemExit("a token")
+""")

@@ -337,8 +337,8 @@ def test_logs_keep_their_end(bpf_object):
     (cut,) = verify_many(bpf_object("long_log"), log_limit=2000)
     assert whole.verdict == cut.verdict == "rejected" and len(whole.log) > 100_000
     assert len(cut.log) <= 2000 and re.match(r"\d+: |;|from |R\d|\S", cut.log)
-    for line in (-1, -4):
-        assert cut.log.splitlines()[line] == whole.log.splitlines()[line]
+    ends = [[line for line in result.log.splitlines() if not line.startswith("verification time ")][-4:] for result in (whole, cut)]
+    assert ends[0] == ends[1]
     assert (whole.reason, whole.insn) == (cut.reason, cut.insn) and cut.insn is not None
 
 
@@ -361,7 +361,7 @@ def test_log_levels(several, bpf_object):
     assert len({result.reason for result in rejected}) == 1
     assert [result.insn is None for result in rejected] == [True, False, False]
     for result in accepted + rejected:
-        assert result.log.count("processed ") == 1
+        assert len(re.findall("^processed ", result.log, re.MULTILINE)) == 1
 
 
 # ---------------------------------------------------------------- handlers

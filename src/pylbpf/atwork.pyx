@@ -31,8 +31,8 @@ cdef class AtWork(Linked):
         """Run the loaded program on data that is made up, and return a TestRun.
 
         ``data`` (bytes-like) is the packet, ``ctx`` the context (bytes-like, as the type's struct of linux/bpf.h, or
-        for raw tracepoints and fentry an array of 64-bit arguments). ``repeat`` runs it more often, ``cpu`` on that
-        processor. ``live_frames`` (XDP, kernel 5.18) sends the packets on, in batches of ``batch_size``: nothing comes
+        for raw tracepoints and fentry an array of 64-bit arguments). ``repeat`` runs it more often, ``cpu`` (raw
+        tracepoints) on that processor. ``live_frames`` (XDP, kernel 5.18) sends the packets on, in batches of ``batch_size``: nothing comes
         back. ``data_size_out`` is the room for the data that comes back, by default 4096 bytes more than went in; if
         that is not enough, BpfError (ENOSPC), whose ``result`` has what fits. The object is not locked meanwhile.
         Minimum kernel 4.12, of many types newer. Source: bpf_prog_test_run_opts().

@@ -159,6 +159,8 @@ cdef class Batch(Crew):
         cdef Handle handle = object.handle
         if handle.phase == OPENING:         # not begun
             end_open(handle)
+        if handle.exports or handle.mapped:
+            return 0            # a callback has kept views, and they keep what they show
         return object.free_all()
 
     cdef int look_ahead(self, int threads, bint sharing, object order) except -1:

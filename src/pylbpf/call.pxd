@@ -34,6 +34,7 @@ cdef struct Call:
     const char *missing     # function that the running libbpf lacks ...
     const char *since       # ... and the version that has it
     bint verbose            # some program asked for its log of success
+    int hearing             # listeners that hear of it right now
     bint suspended          # a callback runs: what that does in libbpf by itself is not ours
     sigset_t *signals       # the thread's own mask while signals are blocked, or NULL if none are,
     sigset_t *blocked       # and the mask that blocks them

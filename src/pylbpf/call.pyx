@@ -46,6 +46,7 @@ cdef void enter(Call *call, PyObject *handle) noexcept nogil:
     call.verdicts = call.last = NULL
     call.error = call.result = NULL
     call.missing = call.since = NULL
+    call.hearing = 0
     call.verbose = call.suspended = False
     call.signals = call.blocked = NULL
     call.part = False

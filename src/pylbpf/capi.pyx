@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memset
 
 from .c cimport libbpf
 from .handle cimport Handle, LOADED, OPEN, leave_place
-from .link cimport BARE_LINK, Link, STRUCT_OPS_LINK, make_link
+from .link cimport BARE_LINK, HIDDEN_EVENT, Link, STRUCT_OPS_LINK, make_link
 from .map cimport Map, make_map
 from .object cimport Object
 from .program cimport Program, make_program
@@ -171,6 +171,7 @@ cdef object wrap_link(libbpf.bpf_link *ptr, PyObject *of):
     if handle is not None:
         handle.live()
     made = make_link(ptr, handle, subject, None)
+    made.event = HIDDEN_EVENT       # libbpf may have opened one
     if type(subject) is Map:
         made.kind = STRUCT_OPS_LINK
     try:

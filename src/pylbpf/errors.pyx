@@ -139,6 +139,10 @@ cdef int need(int major, int minor, str what) except -1:
     return 0
 
 
+# What a program may lack that the verifier has nothing against.
+cdef frozenset SHORT_OF = frozenset((_errno.EMFILE, _errno.ENFILE, _errno.ENOMEM))
+
+
 cdef object verifier_error(int number, const Verdict *verdict, str operation, object subject):
     from ._verifier import explain
     text = verdict.text[:verdict.length].decode("utf-8", "replace")
@@ -156,7 +160,7 @@ cdef int raise_failure(Call *call, long code, str operation, object subject) exc
         raise <object>call.error
     if call.missing != NULL:
         lacks(call.missing, call.since, subject)
-    if call.last != NULL and call.last.rejected:
+    if call.last != NULL and call.last.rejected and number not in SHORT_OF:
         raise verifier_error(number, call.last, operation, subject)
     log = call.lines[:call.length].decode("utf-8", "replace") if call.length else ""
     raise error_class(number)(number, message_of(number), operation, describe(subject), log)

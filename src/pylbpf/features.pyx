@@ -13,6 +13,7 @@ __all__ = ["program_type", "map_type", "helper", "kfunc", "link_type", "instruct
 
 cdef enum:
     SOCKET_FILTER = 1       # enum bpf_prog_type
+    ARRAY = 2               # enum bpf_map_type
     ENOTSUPP = 524          # of the kernel alone
 
 cdef dict _known = {}
@@ -45,6 +46,25 @@ cdef dict INSTRUCTIONS = {
 }
 
 
+cdef int check_askable() except -1:
+    """libbpf's probes take what this process may not do, or has no descriptor for, for what the kernel does not know."""
+    cdef uapi.bpf_insn code[2]
+    cdef int fd
+    memset(code, 0, sizeof(code))
+    code[0].code = 0xb7     # r0 = 0
+    code[1].code = 0x95     # exit
+    with nogil:
+        fd = bpf.bpf_prog_load(<uapi.bpf_prog_type>SOCKET_FILTER, NULL, b"GPL", code, 2, NULL)
+        if fd >= 0:
+            close_fd(fd)
+            fd = bpf.bpf_map_create(<uapi.bpf_map_type>ARRAY, NULL, 4, 4, 1, NULL)
+        if fd >= 0:
+            close_fd(fd)
+    if fd < 0:
+        fail(-fd, "probe", "what the kernel knows")
+    return 0
+
+
 cdef bint probe(str kind, unsigned int first, unsigned int second) except -1:
     """Ask once. What cannot be asked (no rights, no memory) is an error, and not remembered."""
     cdef Call call
@@ -53,6 +73,7 @@ cdef bint probe(str kind, unsigned int first, unsigned int second) except -1:
     found = _known.get(key)
     if found is not None:
         return found
+    check_askable()
     cdef bint of_map = kind == "map type"
     cdef bint of_program = kind == "program type"
     enter(&call, NULL)

@@ -215,6 +215,10 @@ cdef class Handle:
                     return 0
                 call = call.outer
         elif self.holder == PyThread_get_thread_ident():
+            while call != NULL:
+                if call.handle == <PyObject *>self and call.hearing and call.prepared == NULL:
+                    raise StateError(_errno.EBUSY, "being loaded, which a listener hears of", None, self.name)
+                call = call.outer
             return 0
         if self.preparing or self.inside():
             # A callback may be waiting for us.

@@ -1,12 +1,16 @@
 """Handlers: what to do with the programs of a custom section."""
+import errno as _errno
+
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_CheckExact, PyCapsule_GetName, PyCapsule_GetPointer
 cimport cython
 
 from .c cimport bpf, libbpf
 from .handle cimport PASS, Record
-from .paths cimport name_bytes, number_of
+from .paths cimport index_of, name_bytes, number_of
 from .trampolines cimport attach_in_python
+
+from .errors import StateError
 
 cdef enum:
     HEAP_TYPE = 1 << 9      # Py_TPFLAGS_HEAPTYPE: what a class statement of Python makes, and a cdef class is not
@@ -160,12 +164,14 @@ cdef class NativeHandler(ProgramHandler):
 
     cdef readonly object functions
 
-    def __init__(self, section=None, *, program_type=0, expected_attach_type=0, long cookie=0, program_flags=0,
-                 autoload=None, int priority=0, setup=None, prepare_load=None, attach=None):
+    def __init__(self, section=None, *, program_type=0, expected_attach_type=0, cookie=0, program_flags=0,
+                 autoload=None, priority=0, setup=None, prepare_load=None, attach=None):
+        if self.functions is not None:
+            raise StateError(_errno.EINVAL, "made already, and its functions may be in use", None, "NativeHandler")
         self.section = section
         self.program_type = program_type
         self.expected_attach_type = expected_attach_type
-        self.cookie = cookie
+        self.cookie = index_of(cookie, "cookie")
         self.program_flags = program_flags
         self.autoload = autoload
         self.priority = priority

@@ -5,6 +5,7 @@ cimport cython
 
 from .c cimport libbpf, uapi
 from .handle cimport CLOSED, Handle, OPENING, phase_name
+from .paths cimport index_of
 
 import sys as _sys
 
@@ -22,11 +23,11 @@ cdef class Insn:
 
     cdef readonly int code, regs, off, imm
 
-    def __init__(self, int code, int regs, int off, int imm):
-        self.code = code
-        self.regs = regs
-        self.off = off
-        self.imm = imm
+    def __init__(self, code, regs, off, imm):
+        self.code = index_of(code, "code")
+        self.regs = index_of(regs, "regs")
+        self.off = index_of(off, "off")
+        self.imm = index_of(imm, "imm")
 
     @property
     def dst(self):

@@ -3,13 +3,16 @@ import os as _os
 
 from libc.errno cimport errno
 from libc.string cimport memcpy, memset
-from posix.fcntl cimport O_CLOEXEC, O_RDONLY, open as open_fd
+from posix.fcntl cimport O_CLOEXEC, open as open_fd
 
 from .c cimport uapi
 from .codec cimport Codec, RAW, UNSIGNED, int_codec
 from .errors cimport fail
 from .paths cimport number_of, path_bytes
 from .targets cimport interface_index
+
+cdef extern from "<fcntl.h>" nogil:
+    int O_PATH
 
 cdef enum:
     # enum bpf_map_type
@@ -72,7 +75,7 @@ cdef class Borrowed(Codec):
             path = path_bytes(value)
             if self.opened >= 0:
                 self.close_opened()
-            fd = open_fd(<const char *>path, O_RDONLY | O_CLOEXEC)
+            fd = open_fd(<const char *>path, O_PATH | O_CLOEXEC)     # which no file waits in, and needs no right to read
             if fd < 0:
                 fail(errno, "open", value)
             self.opened = fd
@@ -111,7 +114,7 @@ cdef class Prefix(Codec):
         elif hasattr(value, "packed"):
             address, length = value.packed, value.max_prefixlen
         elif isinstance(value, tuple) and len(value) == 2:
-            length, address = value[0], bytes(value[1])
+            length, address = number_of(value[0], "the number of bits"), bytes(memoryview(value[1]))
         else:
             raise TypeError(f"{self.what} is a network, or bits and bytes, not {type(value).__name__}")
         if len(address) != room:

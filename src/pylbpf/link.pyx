@@ -140,6 +140,15 @@ cdef class Link:
                 usleep(100)
         return 0
 
+    cdef bint identify(self, unsigned int *type, unsigned int *id) except -1:
+        """identify(), and keep other threads from closing it until done(): its number may be another link's by then."""
+        self.worker = PyThread_get_thread_ident()
+        try:
+            return identify(self.number(), type, id)
+        except BaseException:
+            self.worker = 0
+            raise
+
     cdef int done(self, Call *call, int code, str operation, object subject) except -1:
         self.worker = 0
         return finish(call, code, operation, subject)
@@ -265,12 +274,11 @@ cdef class Link:
         self.fd
         self.wait_idle("detach")
         ptr = self.live()
-        if not identify(self.number(), &type, &id) or type in LASTING:
+        if not self.identify(&type, &id) or type in LASTING:
+            self.worker = 0
             from .enums import LinkType
             raise NotSupported(_errno.EOPNOTSUPP, "links of kind " + LinkType(type).name + " end with their last holder: close it"
                                if id else "it is a perf event, not a link of the kernel: close it", "detach", self.name)
-        ptr = self.live()
-        self.worker = PyThread_get_thread_ident()
         enter(&call, NULL)
         with nogil:
             code = bpf.bpf_link_detach((<Bare *>ptr).fd) if self.kind == BARE_LINK else libbpf.bpf_link__detach(ptr)
@@ -283,7 +291,7 @@ cdef class Link:
         Source: bpf_link__disconnect().
         """
         cdef int fd = self.fd
-        cdef int event = self.event if self.event >= 0 else event_of(fd)
+        cdef int event = event_of(fd) if self.event == HIDDEN_EVENT else self.event
         self.wait_idle("disconnect")
         if self.kind == BARE_LINK:
             self.live()
@@ -350,13 +358,13 @@ cdef class Link:
             opts.flags |= BPF_F_REPLACE
         self.wait_idle(operation)
         self.live()
-        link = self.number()
-        if not identify(link, &type, &id) or type not in types:
+        if not self.identify(&type, &id) or type not in types:
+            self.worker = 0
             from .enums import LinkType
             raise NotSupported(_errno.EOPNOTSUPP, "such a link cannot be updated: close it, and attach again"
                                if not id else f"links of kind {LinkType(type).name} cannot be updated so: close and attach again",
                                operation, self.name)
-        self.worker = PyThread_get_thread_ident()
+        link = self.number()
         enter(&call, NULL)
         with nogil:
             code = bpf.bpf_link_update(link, new, &opts)
@@ -388,7 +396,11 @@ cdef class Link:
         self.wait_idle("pin")
         ptr = self.live()
         if path_fd is not None:
-            pin_descriptor(self.number(), path, path_fd, self)
+            self.worker = PyThread_get_thread_ident()
+            try:
+                pin_descriptor(self.number(), path, path_fd, self)
+            finally:
+                self.worker = 0
             return
         self.worker = PyThread_get_thread_ident()
         enter(&call, NULL)
@@ -411,11 +423,12 @@ cdef class Link:
         if self.kind == BARE_LINK:
             if self.pinned is None:
                 fail(EINVAL, "unpin", self)
-            path, self.pinned = self.pinned, None
+            path = self.pinned
             try:
                 _os.unlink(path)
             except OSError as error:
                 fail(error.errno, f"unpin {path} of", self)
+            self.pinned = None
             return
         self.worker = PyThread_get_thread_ident()
         enter(&call, NULL)

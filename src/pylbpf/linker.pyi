@@ -1,6 +1,6 @@
 from typing import final
 
-from _typeshed import StrOrBytesPath
+from _typeshed import StrOrBytesPath, StrPath
 from typing_extensions import Buffer, Self
 
 @final
@@ -16,4 +16,4 @@ class Linker:
     def __exit__(self, *_: object) -> None: ...
     def __del__(self) -> None: ...
 
-def link_files(output: StrOrBytesPath, *inputs: StrOrBytesPath | Buffer) -> None: ...
+def link_files(output: StrOrBytesPath, *inputs: StrPath | Buffer) -> None: ...

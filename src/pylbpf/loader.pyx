@@ -59,7 +59,11 @@ cdef class Loader:
         self.insns = memoryview(insns).tobytes()
         self.data = memoryview(data).tobytes()
         self.maps = {str(name): number_of(size, "size of an initial value") for name, size in dict(maps).items()}
-        self.programs = tuple(programs)
+        if isinstance(programs, str):
+            raise TypeError("programs is a sequence of names, not a str")
+        self.programs = tuple(map(str, programs))
+        if len(set(self.programs)) < len(self.programs):
+            raise ValueError(f"programs has a name twice: {self.programs}")
         if not self.insns or len(self.insns) % 8:
             raise ValueError(f"{len(self.insns)} bytes are not instructions of 8 bytes")
         if not self.data:
@@ -127,6 +131,13 @@ cdef class Loader:
             kept._maps[name] = slots[at].map_fd
         for at, name in enumerate(self.programs):
             kept._programs[name] = programs[at]
+        missing = [name for name, fd in (*kept._maps.items(), *kept._programs.items()) if fd <= 0]
+        if missing:
+            for found in (kept._maps, kept._programs):
+                for name in missing:
+                    found.pop(name, None)
+            kept.close()
+            raise ValueError(f"{self} does not make {', '.join(missing)}: its maps and programs are not those of its instructions")
         return kept
 
 

@@ -1,6 +1,7 @@
 """One object of many, opened and loaded on a worker's thread, without the GIL but for callbacks written in Python."""
 from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, WAIT_LOCK
+from libc.errno cimport EBUSY
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset, strcmp, strdup, strlen
 from posix.signal cimport sigset_t
@@ -165,6 +166,20 @@ cdef void open_task(Handle handle, Task *task, Plan *plan) noexcept nogil:
     handle.phase = CLOSED if job.object == NULL else OPEN
 
 
+cdef bint begin_moving(Handle handle) noexcept with gil:
+    """Unless somebody looks at what is going to move; who wants to look from now on is told. Both are asked with the GIL."""
+    if handle.phase == OPEN:
+        if handle.exports or handle.mapped:
+            return False
+        handle.moves += 1
+    handle.loading = True
+    return True
+
+
+cdef bint (*begin_borrowed)(PyObject *) noexcept nogil
+begin_borrowed = <bint (*)(PyObject *) noexcept nogil>begin_moving
+
+
 cdef void load_task(Handle handle, Task *task, Plan *plan) noexcept nogil:
     cdef Call *call = &task.call
     cdef int code = 0
@@ -178,9 +193,11 @@ cdef void load_task(Handle handle, Task *task, Plan *plan) noexcept nogil:
         let_signals_through(call, True)
         code = select_borrowed(task.handle, task, plan)
         let_signals_through(call, False)
-    if handle.phase == OPEN:
-        handle.moves = handle.moves + 1     # Cython has no += here
-    handle.loading = True
+    if code == 0 and not begin_borrowed(task.handle):
+        task.trouble = VIEWS_IN_USE
+        task.code = -EBUSY
+        leave(call)
+        return
     start = now()
     if code == 0 and plan.prepares and handle.phase == OPEN:
         code = load_object(handle.ptr, call, True)
@@ -188,11 +205,11 @@ cdef void load_task(Handle handle, Task *task, Plan *plan) noexcept nogil:
     if code >= 0:
         code = load_object(handle.ptr, call, False)
     task.load_time = now() - start
-    handle.loading = False
     if code >= 0 and call.error != NULL:
         code = -ECANCELED       # a listener was interrupted
     task.code = code
     handle.phase = FAILED if code < 0 else LOADED
+    handle.loading = False
     leave(call)
     note_programs(handle.ptr, task)
     trim_verdicts(call, plan.log_limit)
@@ -209,8 +226,6 @@ cdef void work_on(Handle handle, Task *task, Plan *plan) noexcept nogil:
     elif handle.phase != OPEN and handle.phase != PREPARED:
         task.trouble = WRONG_PHASE
         task.phase = handle.phase
-    elif handle.phase == OPEN and (handle.exports or handle.mapped):
-        task.trouble = VIEWS_IN_USE
     else:
         load_task(handle, task, plan)
     handle.holder = 0

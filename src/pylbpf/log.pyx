@@ -7,6 +7,7 @@ from libc.string cimport memcmp, strchr, strlen, strncmp, strstr
 
 from .c cimport libbpf
 from .call cimport Call, add_line, add_verdict, current, keep_error
+from .paths cimport number_of
 
 cdef extern from "<stdarg.h>" nogil:
     void va_copy(libbpf.va_list target, libbpf.va_list source)
@@ -63,6 +64,8 @@ cdef void tell_listener(int level, const char *line) noexcept with gil:
     from .enums import LogLevel
     cdef Call *call = current()
     listener = _listener
+    if call != NULL:
+        call.hearing += 1
     try:
         if listener is not None:
             listener(LogLevel(level), line.decode("utf-8", "replace").rstrip("\n"))
@@ -71,6 +74,9 @@ cdef void tell_listener(int level, const char *line) noexcept with gil:
         if call == NULL:
             raise
         keep_error(call, error)
+    finally:
+        if call != NULL:
+            call.hearing -= 1
 
 
 cdef int print_line(libbpf.libbpf_print_level level, const char *format, libbpf.va_list arguments) noexcept nogil:
@@ -160,7 +166,7 @@ def set_print(callback, level=None):
     global _listener, _level
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable or None, not {type(callback).__name__}")
-    cdef int wanted = 1 if level is None else level
+    cdef int wanted = 1 if level is None else number_of(level, "level")
     if not 0 <= wanted <= 2:
         raise ValueError(f"level must be 0 (WARN), 1 (INFO) or 2 (DEBUG), not {wanted}")
     previous = _listener

@@ -98,12 +98,14 @@ cdef class Batch:
     ``keys`` and ``values`` are what read() has read, ``count`` elements, also after an error. For one thread and one call.
     """
 
-    def __cinit__(self, Definition map not None):
+    def __cinit__(self, *_, **__):
+        self.fd = -1
+
+    def __init__(self, Definition map not None):
         cdef uapi.bpf_map_info info
         cdef uint32_t size = sizeof(info)
         cdef int code
         self.map = map
-        self.fd = -1
         self.fd = map.duplicate()
         memset(&info, 0, size)
         code = bpf.bpf_obj_get_info_by_fd(self.fd, &info, &size)

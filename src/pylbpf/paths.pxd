@@ -1,6 +1,8 @@
 """What goes to C."""
 cdef bytes path_bytes(object path)
 cdef bytes name_bytes(object name, str what)
+# Any integer; TypeError for what would have to be cut or parsed.
+cdef object index_of(object value, str what)
 cdef unsigned int number_of(object value, str what) except? 0xffffffff
 cdef unsigned long long number64_of(object value, str what) except? 0xffffffffffffffff
 cdef int signed_of(object value, str what) except? -0x80000000

@@ -10,6 +10,7 @@ from posix.unistd cimport close as close_fd, read as read_fd
 from .attach cimport Attachable
 from .errors cimport fail
 from .handle cimport fork_generation
+from .paths cimport number64_of, number_of
 
 from .errors import StateError, error_class
 from .linkset import LinkSet
@@ -83,7 +84,7 @@ cdef tuple type_and_config(object event):
         known = EVENTS.get(event)
         if known is None and event.startswith("r"):
             try:
-                return RAW, int(event[1:], 16)
+                return RAW, number64_of(int(event[1:], 16), "the config of an event")
             except ValueError:
                 pass
         if known is None:
@@ -92,7 +93,7 @@ cdef tuple type_and_config(object event):
         return known
     if not isinstance(event, tuple) or len(event) != 2:
         raise TypeError(f"event must be a name or a pair of numbers (type, config), not {event!r}")
-    return event
+    return number_of(event[0], "the type of an event"), number64_of(event[1], "the config of an event")
 
 
 cdef list chosen(object given, str what, list default):
@@ -112,6 +113,7 @@ cdef list chosen(object given, str what, list default):
 
 
 @cython.final
+@cython.no_gc_clear     # the collector must not take the descriptors before they are closed
 cdef class PerfEvent:
     """One kind of perf event, opened on CPUs, for processes, or both; close() or ``with`` closes it.
 
@@ -131,14 +133,14 @@ cdef class PerfEvent:
     missing where the kernel refuses. Source: perf_event_open(2), struct perf_event_attr.
     """
 
-    cdef list numbers       # descriptors
+    cdef tuple numbers      # descriptors; not a list, which the collector empties
     cdef readonly str name
     cdef readonly tuple targets
     cdef bint sampling
     cdef unsigned int generation
 
     def __cinit__(self):
-        self.numbers = []
+        self.numbers = ()
         self.targets = ()
         self.generation = fork_generation()
 
@@ -156,7 +158,9 @@ cdef class PerfEvent:
                 raise TypeError(f"{what} must be a number, not {type(value).__name__}")
             if value is not None and value < 1:
                 raise ValueError(f"{what} is 1 or more, not {value}")
-        if not 0 <= precise <= 3:
+            if value is not None:
+                number64_of(value, what)
+        if not 0 <= number_of(precise, "precise") <= 3:
             raise ValueError(f"precise is 0 to 3, not {precise}")
         memset(&attr, 0, sizeof(attr))
         attr.size = sizeof(attr)
@@ -190,7 +194,7 @@ cdef class PerfEvent:
             for fd in fds:
                 close_fd(fd)
             raise
-        self.numbers = fds
+        self.numbers = tuple(fds)
         self.targets = tuple(targets)
 
     cdef int refused(self, int code, int pid, int cpu, object frequency) except -1:
@@ -212,7 +216,7 @@ cdef class PerfEvent:
         cdef int fd
         for fd in self.numbers or ():
             close_fd(fd)
-        self.numbers = []
+        self.numbers = ()
 
     def __repr__(self):
         if not self.numbers:
@@ -247,7 +251,7 @@ cdef class PerfEvent:
     def fds(self):
         """The descriptors, one for each of ``targets``. They stay the PerfEvent's. Source: perf_event_open()."""
         self.check()
-        return tuple(self.numbers)
+        return self.numbers
 
     def close(self):
         """Close the descriptors; twice does nothing. Programs that are attached go on until their links are closed."""

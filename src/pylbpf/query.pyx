@@ -128,12 +128,12 @@ def btf(id):
     return one("btf", id)
 
 
-Attached = _namedtuple("Attached", "revision flags programs")
+Attached = _namedtuple("Attached", "revision flags programs", module=__name__)
 Attached.__doc__ = """What is attached to one hook, in the order in which it runs.
 
 ``revision`` counts changes of tcx, netkit and (from kernel 6.17 on) cgroup hooks; None elsewhere, and before libbpf 1.3,
 which does not tell it. ``flags`` (AttachFlags) of the hook, ``programs`` a tuple of AttachedProgram."""
-AttachedProgram = _namedtuple("AttachedProgram", "prog_id link_id flags")
+AttachedProgram = _namedtuple("AttachedProgram", "prog_id link_id flags", module=__name__)
 AttachedProgram.__doc__ = """One of the programs of a hook: the numbers of program and link, and its AttachFlags.
 
 ``link_id`` is None where the kernel or libbpf (before 1.3) does not tell it, and for what was attached without a link."""
@@ -195,7 +195,7 @@ def attached(target, attach_type, *, bint effective=False):
                                AttachFlags(numbers[room + at] | numbers[3 * room + at])) for at in range(opts.count)]))
 
 
-Owner = _namedtuple("Owner", "pid name")
+Owner = _namedtuple("Owner", "pid name", module=__name__)
 Owner.__doc__ = """A process that holds a descriptor of something: ``pid``, and the process's ``name``."""
 
 

@@ -132,16 +132,17 @@ cdef long _number = 0
 # Open objects
 
 @cython.final
+@cython.no_gc_clear     # what is released when it goes is not for the collector to take; of a tuple it takes nothing
 cdef class Guard:
     """Held by an object that is open and not yet loaded: keeps libbpf's array as it is."""
 
-    cdef list physicals
+    cdef tuple physicals
     cdef bint pointing
 
     def __dealloc__(self):
         if self.pointing:
             stop_pointing()
-        for physical in self.physicals:
+        for physical in self.physicals or ():
             release_physical(physical)
         reap()
 
@@ -162,10 +163,10 @@ cdef int begin_open(Handle handle, object handlers) except -1:
             own.append(entry)
         install()
         guard = Guard.__new__(Guard)
-        guard.physicals = []
+        guard.physicals = ()
         for entry in own:
             if entry.record.override:
-                guard.physicals.append(entry_physical(entry))
+                guard.physicals += (entry_physical(entry),)
         handle.guard = guard
         table = Table((*own, *table.entries))
     handle.table = table
@@ -182,7 +183,7 @@ cdef int end_open(Handle handle) except -1:
     if handle.registered:
         if guard is None:
             guard = Guard.__new__(Guard)
-            guard.physicals = []
+            guard.physicals = ()
             handle.guard = guard
         guard.pointing = True
     elif guard is not None and not guard.physicals:
@@ -196,7 +197,7 @@ cdef int guard_stranger(Handle handle) except -1:
     if not has_overrides():
         return 0
     guard = Guard.__new__(Guard)
-    guard.physicals = []
+    guard.physicals = ()
     start_pointing()
     guard.pointing = True
     handle.table = guard        # unlike `guard` it stays until the object is closed

@@ -11,7 +11,6 @@ from .errors cimport finish
 from .handle cimport enter_all, release_all
 from .link cimport Link, STRUCT_OPS_LINK
 from .map cimport Map
-from .paths cimport is_of_kind
 from .targets cimport Target, held
 
 from .errors import NotSupported
@@ -34,6 +33,8 @@ def update_map(Link link not None, map, old_map, unsigned int flags):
     cdef Call call
     cdef int code
     cdef int old = -1
+    cdef unsigned int type = 0
+    cdef unsigned int id = 0
     cdef Target kept
     cdef libbpf.bpf_link *ptr
     cdef list locked = []
@@ -50,10 +51,10 @@ def update_map(Link link not None, map, old_map, unsigned int flags):
         else:
             link.wait_idle("update")
             ptr = link.live()
-            if not is_of_kind(link.number(), "link"):
+            if not link.identify(&type, &id):
+                link.worker = 0
                 raise NotSupported(_errno.EOPNOTSUPP, "such a link cannot be updated: its map is not of section "
                                    "'.struct_ops.link'", "update", link.name)
-            link.worker = PyThread_get_thread_ident()
             enter(&call, <PyObject *>new.handle)
             with nogil:
                 code = libbpf.bpf_link__update_map(ptr, new.ptr)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import bisect
+import errno
 import functools
 import mmap
 import os
@@ -13,6 +14,8 @@ __all__ = ["Symbol", "Kernel", "Process", "kernel"]
 
 FUNCTIONS = {2, 10}     # STT_FUNC, STT_GNU_IFUNC
 TABLES = {2, 11}        # SHT_SYMTAB, SHT_DYNSYM
+LONGEST = 1 << 16        # bytes of a name: names may overlap, and a file of a megabyte make gigabytes of them
+SHORT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES}
 
 
 class Symbol(NamedTuple):
@@ -86,12 +89,15 @@ class File:
 
     def __init__(self, path: str) -> None:
         self.table = Table([])
+        self.again = False      # whether it may be read another time
         self.segments: list[tuple[int, int, int]] = []
         try:
             with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 if data[:4] == b"\x7fELF":
                     self.read(data, data[4] == 2)
-        except (OSError, struct.error, IndexError, ValueError, OverflowError):
+        except OSError as error:
+            self.again = error.errno in SHORT_OF
+        except (struct.error, IndexError, ValueError, OverflowError, MemoryError):
             pass    # gone, none of our business, or not what it says it is
 
     def read(self, data: mmap.mmap, wide: bool) -> None:
@@ -114,8 +120,9 @@ class File:
                     name, info, section, address = ((entry[0], entry[1], entry[3], entry[4]) if wide
                                                     else (entry[0], entry[3], entry[5], entry[1]))
                     if info & 15 in FUNCTIONS and section:
-                        end = data.find(b"\0", strings + name)
-                        found.append((address, data[strings + name:end].decode(errors="replace"), ""))
+                        end = data.find(b"\0", strings + name, strings + name + LONGEST)
+                        if end >= 0:
+                            found.append((address, data[strings + name:end].decode(errors="replace"), ""))
         self.table = Table(found)
 
     def resolve(self, offset: int) -> Symbol | None:
@@ -131,11 +138,14 @@ _files: dict[tuple[int, int, int, int], File] = {}
 
 def file_of(path: str, identity: tuple[int, int, int, int]) -> File:
     """By what it is and not by its name, which differs from process to process."""
-    if identity not in _files:
+    found = _files.get(identity)
+    if found is None:
+        found = File(path)
         if len(_files) >= 1024:
             _files.pop(next(iter(_files)))
-        _files[identity] = File(path)
-    return _files[identity]
+        if not found.again:
+            _files[identity] = found
+    return found
 
 
 class Process:

@@ -14,7 +14,7 @@ __all__ = ["TcHook", "TcFilter"]
 
 libbpf.pylbpf_on_missing = note_missing
 
-TcFilter = _namedtuple("TcFilter", "handle priority prog_id")
+TcFilter = _namedtuple("TcFilter", "handle priority prog_id", module=__name__)
 TcFilter.__doc__ = """A program on a TcHook: ``handle`` and ``priority`` are its name there; ``prog_id`` is the program's number."""
 
 cdef dict POINTS = {"ingress": 1, "egress": 2, "both": 3, "custom": 4, "qdisc": 8}

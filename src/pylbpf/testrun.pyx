@@ -17,6 +17,7 @@ cdef enum:
     XDP_LIVE_FRAMES = 1 << 1        # BPF_F_TEST_XDP_LIVE_FRAMES
     RUN_ON_CPU = 1 << 0             # BPF_F_TEST_RUN_ON_CPU
     # enum bpf_prog_type
+    XDP = 6
     RAW_TRACEPOINT = 17
     TRACING = 26
     STRUCT_OPS = 27
@@ -71,6 +72,8 @@ cdef object test_run(Linked program, int type, object data, object ctx, object r
     opts.batch_size = number_of(batch_size, "batch_size")
     if cpu is not None:
         opts.cpu = number_of(cpu, "cpu")
+        if type == XDP or type == SYSCALL:
+            raise ValueError("cpu is for raw tracepoints: the kernel runs such a program where the caller is")
         if type == RAW_TRACEPOINT:
             opts.flags |= RUN_ON_CPU
     if live_frames:

@@ -29,12 +29,16 @@ cdef class Token:
     cdef int own
     cdef unsigned int generation
 
-    def __cinit__(self, bpffs):
+    def __cinit__(self, *_, **__):
+        self.own = -1
+        self.generation = fork_generation()
+
+    def __init__(self, bpffs):
+        if self.own >= 0:
+            raise StateError(_errno.EINVAL, "made already", None, "Token")
         cdef Target folder = open_target(bpffs, O_RDONLY | O_DIRECTORY | O_CLOEXEC, "BPF file system")
         cdef Call call
         cdef int fd
-        self.own = -1
-        self.generation = fork_generation()
         enter(&call, NULL)
         with nogil:
             fd = bpf.bpf_token_create(folder.fd, NULL)

@@ -14,7 +14,8 @@ __all__ = ["attach", "detach", "query", "XdpQuery"]
 
 libbpf.pylbpf_on_missing = note_missing
 
-XdpQuery = _namedtuple("XdpQuery", "prog_id drv_prog_id hw_prog_id skb_prog_id attach_mode feature_flags zc_max_segs")
+XdpQuery = _namedtuple("XdpQuery", "prog_id drv_prog_id hw_prog_id skb_prog_id attach_mode feature_flags zc_max_segs",
+                        module=__name__)
 XdpQuery.__doc__ = """The XDP programs of an interface: their numbers, 0 for none, in each mode; ``prog_id`` if there is one.
 
 ``attach_mode`` 0 none, 1 driver, 2 generic, 3 hardware, 4 several. ``feature_flags`` (NETDEV_XDP_ACT_…) and
@@ -52,6 +53,8 @@ cdef int change(int ifindex, Target new, unsigned int flags, object old_program,
     opts.sz = sizeof(opts)
     if old_program is not None:
         old = held(old_program, "old_program")
+        if old.fd == 0:
+            raise ValueError("old_program: to the kernel descriptor 0 stands for any program")
         opts.old_prog_fd = old.fd
     enter(&call, NULL)
     with nogil:

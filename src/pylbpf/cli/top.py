@@ -70,6 +70,8 @@ def command(interval: float, count: int | None, everything: bool, as_json: bool)
 
     The kernel measures while this runs, which costs each run of a program some 20 nanoseconds. Needs CAP_SYS_ADMIN, Linux 5.8.
     """
+    if interval != interval:    # not a number, which is in every range
+        raise click.BadParameter("not a number", param_hint="--interval")
     console = _screen.console()
     live = Live(console=console, auto_refresh=False, screen=True) if console.is_terminal and not as_json else None
     left = count if count is not None else (-1 if live is not None else 1)
