@@ -166,12 +166,13 @@ cdef class NativeHandler(ProgramHandler):
 
     def __init__(self, section=None, *, program_type=0, expected_attach_type=0, cookie=0, program_flags=0,
                  autoload=None, priority=0, setup=None, prepare_load=None, attach=None):
+        cdef long whole = index_of(cookie, "cookie")
         if self.functions is not None:
             raise StateError(_errno.EINVAL, "made already, and its functions may be in use", None, "NativeHandler")
         self.section = section
         self.program_type = program_type
         self.expected_attach_type = expected_attach_type
-        self.cookie = index_of(cookie, "cookie")
+        self.cookie = whole
         self.program_flags = program_flags
         self.autoload = autoload
         self.priority = priority
