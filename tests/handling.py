@@ -82,7 +82,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def run_python(code: str, *, timeout: float = 60, **variables: str) -> str:
+def run_python(code: str, *, timeout: float = 240, **variables: str) -> str:
     """Run code in a fresh interpreter that finds these tests; what it printed."""
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=timeout, check=False,
                             env={**environment(), **variables})
