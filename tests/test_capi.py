@@ -199,12 +199,12 @@ def test_link_made_by_c_works_and_goes_with_the_object(sample, bpf_object, requi
     with pylbpf.open(bpf_object("handlers"), handlers=[rest()]) as obj:
         obj.load()
         program, another, *_ = obj.programs.values()    # old kernels attach no program twice to one raw tracepoint
+        with pytest.raises(TypeError, match="a link is of a pylbpf.Program or Map, not of int"):
+            sample.attach(program, HIT, 3)
         link = sample.attach(program, HIT)
         assert type(link) is pylbpf.Link and link.program == program and link.fd > 0
         alone = sample.attach(another, HIT, None)
         assert alone.program is None
-        with pytest.raises(TypeError, match="a link is of a pylbpf.Program or Map, not of int"):
-            sample.attach(program, HIT, 3)
     assert link.closed and not alone.closed
     alone.destroy()
 
