@@ -54,3 +54,7 @@ cdef class Feed:
 
 # Where the next record of any size is; false if there is no memory to note that.
 cdef bint note(Loan *loan, size_t offset, size_t size) noexcept nogil
+
+# Put a copy of mapped pages in their place, of which only `size` bytes at `at` are needed; return 0 or an error number, and
+# nothing has changed.
+cdef int replace_pages(char *pages, size_t length, size_t at, size_t size) noexcept nogil

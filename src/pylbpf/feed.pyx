@@ -2,7 +2,16 @@
 
 What copies many records, and what makes one a Python object, does not care which of the two it is.
 """
+from libc.errno cimport errno
 from libc.stdlib cimport realloc
+from libc.string cimport memcpy
+from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE, mmap, munmap
+
+cdef extern from "<sys/mman.h>" nogil:
+    void *mremap(void *old, size_t old_size, size_t new_size, int flags, ...)
+    int mprotect(void *start, size_t length, int protection)
+    int MREMAP_MAYMOVE
+    int MREMAP_FIXED
 
 
 cdef class Feed:
@@ -69,3 +78,18 @@ cdef bint note(Loan *loan, size_t offset, size_t size) noexcept nogil:
     loan.sizes[loan.count] = <unsigned int>size
     loan.count += 1
     return True
+
+
+cdef int replace_pages(char *pages, size_t length, size_t at, size_t size) noexcept nogil:
+    cdef char *copy = <char *>mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    cdef int code
+    if copy == MAP_FAILED:
+        return errno
+    memcpy(copy + at, pages + at, size)
+    mprotect(copy, length, PROT_READ)
+    # Atomic: another thread that looks at a view right now sees one or the other.
+    if mremap(copy, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, pages) == MAP_FAILED:
+        code = errno
+        munmap(copy, length)
+        return code
+    return 0

@@ -4,26 +4,20 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
-from posix.mman cimport (
-    MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap,
-)
+from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, MAP_SHARED, PROT_READ, mmap, munmap
 from posix.unistd cimport _SC_PAGESIZE, sysconf
 
 from .block cimport Block, Pool
 from .c cimport libbpf
 from .dispatch cimport TaggedType
 from .errors cimport fail
-from .feed cimport ENDED, FULL, MISFIT, Feed, Loan, Stop, note, ring_record
+from .feed cimport ENDED, FULL, MISFIT, Feed, Loan, Stop, note, replace_pages, ring_record
 from .record cimport RecordType, StructType, plain
 
 cdef extern from "<pthread.h>" nogil:
     int pthread_atfork(void (*prepare)() noexcept, void (*parent)() noexcept, void (*child)() noexcept)
 
 cdef extern from "<sys/mman.h>" nogil:
-    void *mremap(void *old, size_t old_size, size_t new_size, int flags, ...)
-    int mprotect(void *start, size_t length, int protection)
-    int MREMAP_MAYMOVE
-    int MREMAP_FIXED
     int MAP_FIXED_NOREPLACE
 
 cdef enum:
@@ -299,25 +293,15 @@ cdef class PerfRing(Feed):
     cdef int keep(self, object memory, Loan *loan) except -1:
         """Put a copy where views see them; the next ones are shown elsewhere."""
         cdef PerfMapping mapping
-        cdef size_t first, length
-        cdef char *copy
-        cdef int code = 0
+        cdef size_t first
+        cdef int code
         if isinstance(memory, Block):
             return 0
         mapping = memory
-        length = mapping.span.length        # the kernel does not let go of a part of it
         first = loan.start - mapping.span.start
         with nogil:
-            copy = <char *>mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-            if copy == MAP_FAILED:
-                code = errno
-            else:
-                memcpy(copy + first, mapping.span.start + first, loan.length)
-                mprotect(copy, length, PROT_READ)
-                # Atomic: another thread that looks at a view right now sees one or the other.
-                if mremap(copy, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, mapping.span.start) == MAP_FAILED:
-                    code = errno
-                    munmap(copy, length)
+            # All of it: the kernel does not let go of a part.
+            code = replace_pages(mapping.span.start, mapping.span.length, first, loan.length)
         if code:
             fail(code, "keep records of", self)
         self.lent = None

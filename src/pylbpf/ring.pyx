@@ -5,20 +5,14 @@ cimport cython
 from libc.errno cimport errno
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
-from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
+from posix.mman cimport MAP_FAILED, MAP_FIXED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 from posix.unistd cimport _SC_PAGESIZE, close as close_fd, sysconf
 
 from .c cimport bpf, uapi
 from .errors cimport fail
-from .feed cimport ENDED, FULL, MISFIT, Feed, Loan, Stop, note, ring_record
+from .feed cimport ENDED, FULL, MISFIT, Feed, Loan, Stop, note, replace_pages, ring_record
 from .map cimport Map
 from .targets cimport descriptor_of, duplicate_fd
-
-cdef extern from "<sys/mman.h>" nogil:
-    void *mremap(void *old, size_t old_size, size_t new_size, int flags, ...)
-    int mprotect(void *start, size_t length, int protection)
-    int MREMAP_MAYMOVE
-    int MREMAP_FIXED
 
 cdef enum:
     RINGBUF = 27
@@ -210,21 +204,11 @@ cdef class Ring(Feed):
         cdef size_t first = (PAGE + (loan.begin & (self.memory.size - 1))) // PAGE * PAGE
         cdef size_t last = PAGE + (loan.begin & (self.memory.size - 1)) + loan.length
         cdef size_t length = (last + PAGE - 1) // PAGE * PAGE - first
-        cdef void *copy
-        cdef int code = 0
+        cdef int code
         if self.spare is None:
             self.spare = self.new_mapping()
         with nogil:
-            copy = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-            if copy == MAP_FAILED:
-                code = errno
-            else:
-                memcpy(copy, mapping.start + first, length)
-                mprotect(copy, length, PROT_READ)
-                # Atomic: another thread that looks at a view right now sees one or the other.
-                if mremap(copy, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, mapping.start + first) == MAP_FAILED:
-                    code = errno
-                    munmap(copy, length)
+            code = replace_pages(mapping.start + first, length, 0, length)
         if code:
             fail(code, "keep records of", self.map)
         mapping.kept = first
