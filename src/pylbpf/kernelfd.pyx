@@ -1,11 +1,12 @@
 """Descriptors of what the kernel holds: from pins and to them, and from numbers."""
 from libc.string cimport memset
+from posix.unistd cimport close as close_fd
 
 from .c cimport bpf, libbpf
 from .call cimport Call, enter, note_missing
 from .errors cimport finish, need
 from .paths cimport number_of, path_bytes
-from .targets cimport Target, held
+from .targets cimport Target, duplicate_fd, held
 
 libbpf.pylbpf_on_missing = note_missing
 
@@ -38,21 +39,27 @@ cdef int open_pin(object path, object path_fd, unsigned int file_flags) except -
 
 
 cdef int pin_descriptor(int fd, object path, object path_fd, object subject) except -1:
-    cdef bytes raw = path_bytes(path)
-    cdef const char *c_path = raw
+    cdef int own = duplicate_fd(fd)     # who is asked for a path or a descriptor might close the subject
+    cdef bytes raw
+    cdef const char *c_path
     cdef bpf.struct_bpf_obj_pin_opts opts
     cdef Target folder
     cdef Call call
     cdef int code
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
-    if path_fd is not None:
-        folder = held(path_fd, "path_fd")
-        opts.path_fd = folder.fd
-        opts.file_flags = PATH_FD
-    enter(&call, NULL)
-    with nogil:
-        code = bpf.bpf_obj_pin_opts(fd, c_path, &opts) if opts.file_flags else bpf.bpf_obj_pin(fd, c_path)
+    try:
+        raw = path_bytes(path)
+        c_path = raw
+        if path_fd is not None:
+            folder = held(path_fd, "path_fd")
+            opts.path_fd = folder.fd
+            opts.file_flags = PATH_FD
+        enter(&call, NULL)
+        with nogil:
+            code = bpf.bpf_obj_pin_opts(own, c_path, &opts) if opts.file_flags else bpf.bpf_obj_pin(own, c_path)
+    finally:
+        close_fd(own)
     return finish(&call, code, "pin", f"{subject} to {raw.decode('utf-8', 'surrogateescape')}")
 
 

@@ -49,6 +49,7 @@ cdef class Link:
     cdef int belong_to(self, object subject, Handle handle) except -1
     cdef int wait_idle(self, str operation) except -1
     cdef bint identify(self, unsigned int *type, unsigned int *id) except -1
+    cdef int refuse(self, unsigned int type, str reason, str operation) except -1
     cdef int done(self, Call *call, int code, str operation, object subject) except -1
     cdef int put(self, str operation, int new, int old, unsigned int flags, tuple types) except -1
     cdef int release(self, str operation) except -1

@@ -127,7 +127,7 @@ cdef class Link:
         self.subject = subject
         self.handle = handle
         if self.ptr != NULL and handle is not None:
-            self.place.link = <PyObject *>self
+            self.place.owner = <PyObject *>self
             take_place(&self.place, &self.handle.links)
         return 0
 
@@ -148,6 +148,12 @@ cdef class Link:
         except BaseException:
             self.worker = 0
             raise
+
+    cdef int refuse(self, unsigned int type, str reason, str operation) except -1:
+        """After identify(): links of this type cannot do that; the reason may have a place for its name."""
+        self.worker = 0
+        from .enums import LinkType
+        raise NotSupported(_errno.EOPNOTSUPP, reason.format(LinkType(type).name), operation, self.name)
 
     cdef int done(self, Call *call, int code, str operation, object subject) except -1:
         self.worker = 0
@@ -275,10 +281,8 @@ cdef class Link:
         self.wait_idle("detach")
         ptr = self.live()
         if not self.identify(&type, &id) or type in LASTING:
-            self.worker = 0
-            from .enums import LinkType
-            raise NotSupported(_errno.EOPNOTSUPP, "links of kind " + LinkType(type).name + " end with their last holder: close it"
-                               if id else "it is a perf event, not a link of the kernel: close it", "detach", self.name)
+            self.refuse(type, "links of kind {} end with their last holder: close it" if id
+                        else "it is a perf event, not a link of the kernel: close it", "detach")
         enter(&call, NULL)
         with nogil:
             code = bpf.bpf_link_detach((<Bare *>ptr).fd) if self.kind == BARE_LINK else libbpf.bpf_link__detach(ptr)
@@ -359,11 +363,8 @@ cdef class Link:
         self.wait_idle(operation)
         self.live()
         if not self.identify(&type, &id) or type not in types:
-            self.worker = 0
-            from .enums import LinkType
-            raise NotSupported(_errno.EOPNOTSUPP, "such a link cannot be updated: close it, and attach again"
-                               if not id else f"links of kind {LinkType(type).name} cannot be updated so: close and attach again",
-                               operation, self.name)
+            self.refuse(type, "links of kind {} cannot be updated so: close and attach again" if id
+                        else "such a link cannot be updated: close it, and attach again", operation)
         link = self.number()
         enter(&call, NULL)
         with nogil:
@@ -396,11 +397,7 @@ cdef class Link:
         self.wait_idle("pin")
         ptr = self.live()
         if path_fd is not None:
-            self.worker = PyThread_get_thread_ident()
-            try:
-                pin_descriptor(self.number(), path, path_fd, self)
-            finally:
-                self.worker = 0
+            pin_descriptor(self.number(), path, path_fd, self)
             return
         self.worker = PyThread_get_thread_ident()
         enter(&call, NULL)
@@ -583,7 +580,7 @@ cdef Link wrap(libbpf.bpf_link *ptr, Handle handle, object subject, object hook)
     link.subject = subject
     link.hook = hook
     if handle is not None:
-        link.place.link = <PyObject *>link
+        link.place.owner = <PyObject *>link
         take_place(&link.place, &handle.links)
         if handle.made is not None:
             handle.made.append(link)
@@ -595,7 +592,7 @@ cdef int close_links(Handle handle) except -1:
     cdef object failure = None
     cdef Link link
     while handle.links.before != &handle.links:
-        link = <Link>handle.links.before.link
+        link = <Link>handle.links.before.owner
         leave_place(&link.place)
         try:
             link.release("destroy")

@@ -1,6 +1,4 @@
 """struct_ops: maps of functions that the kernel calls, as links and programs meet them."""
-import errno as _errno
-
 from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 
@@ -13,7 +11,6 @@ from .link cimport Link, STRUCT_OPS_LINK
 from .map cimport Map
 from .targets cimport Target, held
 
-from .errors import NotSupported
 
 libbpf.pylbpf_on_missing = note_missing
 
@@ -52,9 +49,7 @@ def update_map(Link link not None, map, old_map, unsigned int flags):
             link.wait_idle("update")
             ptr = link.live()
             if not link.identify(&type, &id):
-                link.worker = 0
-                raise NotSupported(_errno.EOPNOTSUPP, "such a link cannot be updated: its map is not of section "
-                                   "'.struct_ops.link'", "update", link.name)
+                link.refuse(type, "such a link cannot be updated: its map is not of section '.struct_ops.link'", "update")
             enter(&call, <PyObject *>new.handle)
             with nogil:
                 code = libbpf.bpf_link__update_map(ptr, new.ptr)
