@@ -709,6 +709,36 @@ def test_what_callbacks_may_do(bpf_object):
 
 
 @bpf
+def test_instructions_are_replaced_while_those_of_others_are_looked_at():
+    looking, replaced, begun, seen = threading.Event(), threading.Event(), [], []
+
+    class Pair(pylbpf.ProgramHandler):
+        section, program_type = None, RAW
+
+        def prepare_load(self, program, opts):
+            exit = bytes([0xB7, 0, 0, 0, 0, 0, 0, 0] * 2 + [0x95, 0, 0, 0, 0, 0, 0, 0])
+            begun.append(program)
+            if program is begun[0]:
+                insns = program.insns
+                with memoryview(insns) as view:
+                    before = view.tobytes()
+                    looking.set()
+                    assert replaced.wait(60)
+                    seen.append((view.tobytes() == before, insns.tobytes() == before))
+                program.set_insns(exit)
+            elif program is begun[1]:
+                assert looking.wait(60)
+                program.set_insns(exit)
+                replaced.set()
+
+    with pylbpf.open(many(4, "mine/{i}"), handlers=[Pair()]) as obj:
+        obj.load(threads=2)
+        assert seen == [(True, True)]
+        assert [program for program in obj.programs.values() if program.insn_count == 3] == sorted(
+            begun[:2], key=lambda each: each.name)
+
+
+@bpf
 def test_other_threads_during_callbacks():
     """They get names and numbers at once, wait to set something, and are refused instructions, as in a plain load."""
     begun, done, seen = threading.Event(), threading.Event(), []

@@ -218,6 +218,13 @@ def test_attach_target_of_a_tracing_program(bpf_object, requires_btf):
         obj.load()
 
 
+@pytest.mark.parametrize("wrong, error", [(True, TypeError), ("first", TypeError), (None, TypeError), (-1, ValueError), (1 << 70, ValueError)])
+def test_attach_target_program_that_is_none(bpf_object, wrong, error):
+    with pylbpf.open(bpf_object("core")) as obj:
+        with pytest.raises(error, match="prog_fd"):
+            obj.programs["on_sched_switch"].set_attach_target("first", prog_fd=wrong)
+
+
 @pytest.mark.bpf
 def test_attach_target_program_is_kept_until_load(bpf_object):
     """Its wrapper may be dropped, and its object with it, between set_attach_target() and load()."""
@@ -284,6 +291,23 @@ def test_set_insns_of_an_exported_view_of_itself(bpf_object):
         program.set_insns(before)
 
     assert in_prepare_load(bpf_object, itself) == [None]
+
+
+@pytest.mark.bpf
+def test_set_insns_leaves_views_of_other_programs_alone(bpf_object):
+    def replace(program, opts):
+        other = next(each for each in program.object.programs.values() if each != program)
+        seen, mine = other.insns, program.insns
+        before = seen.tobytes()
+        with memoryview(seen) as view:
+            program.set_insns(RETURN_0)
+            assert view.tobytes() == before == seen.tobytes()
+            with pytest.raises(ValueError, match="have moved"):
+                mine.tobytes()
+            with memoryview(program.insns), pytest.raises(BufferError, match=f"{program.name}.*: 1 views"):
+                program.set_insns(RETURN_0)
+
+    assert in_prepare_load(bpf_object, replace) == [None]
 
 
 @pytest.mark.bpf

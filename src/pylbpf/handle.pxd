@@ -49,10 +49,10 @@ cdef struct Binding:
 
 
 cdef struct Place:
-    # Of a link among those of its object, which are a ring in the order in which they were made.
+    # Of something among its like, which are a ring in the order in which they came.
     Place *before
     Place *after
-    PyObject *link                  # borrowed: a link leaves its place before it is gone; NULL in the object's own
+    PyObject *owner                 # borrowed: it leaves its place before it is gone; NULL in the ring's own
 
 
 cdef inline void take_place(Place *place, Place *last) noexcept nogil:
@@ -74,7 +74,9 @@ cdef class Handle:
     cdef Phase phase
     cdef Py_ssize_t exports         # views of instructions: while there are any, nothing may move
     cdef Py_ssize_t mapped          # views of maps' memory, global variables among it: likewise
+    cdef Place viewed               # the views that these are of
     cdef unsigned int moves         # how often instructions moved: older views are stale
+    cdef dict moved                 # address of a program -> how often only its own did; or None
     cdef unsigned int generation    # of forks: a child may not operate what its parent made
     cdef PyThread_type_lock lock
     cdef unsigned long holder       # thread that holds the lock, 0 for none
@@ -116,7 +118,8 @@ cdef class Handle:
     cdef int check_alive(self) except -1
     cdef int check_opener(self) except -1
     cdef int check_views(self, str operation) except -1
-    cdef int check_insns(self, str operation) except -1
+    cdef unsigned int moves_of(self, const libbpf.bpf_program *program) except? 0xffffffff
+    cdef int note_move(self, const libbpf.bpf_program *program) except -1
     cdef Phase now(self) noexcept
     cdef int require(self, int phases, str operation) except -1
     cdef bint acquire(self, str operation) except -1

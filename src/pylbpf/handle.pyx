@@ -47,6 +47,7 @@ cdef class Handle:
         self.generation = fork_generation()
         self.name = "object"
         self.links.before = self.links.after = &self.links
+        self.viewed.before = self.viewed.after = &self.viewed
         self.lock = PyThread_allocate_lock()
         if self.lock == NULL:
             raise MemoryError()
@@ -109,13 +110,18 @@ cdef class Handle:
             raise StateError(_errno.EBUSY, "still being opened by another thread", None, self.name)
         return 0
 
-    cdef int check_insns(self, str operation) except -1:
-        if self.exports:
-            raise BufferError(f"cannot {operation} {self.name}: {self.exports} views of its instructions are in use")
+    cdef unsigned int moves_of(self, const libbpf.bpf_program *program) except? 0xffffffff:
+        return self.moves if self.moved is None else self.moves + <unsigned int>self.moved.get(<size_t>program, 0)
+
+    cdef int note_move(self, const libbpf.bpf_program *program) except -1:
+        if self.moved is None:
+            self.moved = {}
+        self.moved[<size_t>program] = self.moved.get(<size_t>program, 0) + 1
         return 0
 
     cdef int check_views(self, str operation) except -1:
-        self.check_insns(operation)
+        if self.exports:
+            raise BufferError(f"cannot {operation} {self.name}: {self.exports} views of its instructions are in use")
         if self.mapped:
             raise BufferError(f"cannot {operation} {self.name}: {self.mapped} views of its maps' memory are in use")
         return 0
@@ -292,7 +298,7 @@ cdef class Handle:
         cdef list links = []
         cdef Place *place = self.links.after
         while place != &self.links:
-            links.append(<object>place.link)
+            links.append(<object>place.owner)
             place = place.after
         return links
 

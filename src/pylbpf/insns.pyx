@@ -1,10 +1,11 @@
 """Instructions of a program, seen where libbpf keeps them."""
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
 cimport cython
 
 from .c cimport libbpf, uapi
-from .handle cimport CLOSED, Handle, OPENING, phase_name
+from .handle cimport CLOSED, Handle, OPENING, Place, leave_place, phase_name, take_place
 from .paths cimport index_of
 
 import sys as _sys
@@ -62,7 +63,7 @@ cdef class Insns:
     ``Program.view_insns(writable=True)`` gives inside prepare_load. Slices are views too.
 
     While a buffer of it is in use (a memoryview, an array), whatever would move or free the instructions raises
-    BufferError: prepare, load of an object that is not prepared, set_insns, close. A view that was asked for before
+    BufferError: prepare, load of an object that is not prepared, close, and set_insns of this program. A view that was asked for before
     such a move raises ValueError; ask the program again. During setup() the object does not exist yet: there the
     view is of a private copy, which stays valid for ever. Source: bpf_program__insns(), bpf_program__insn_cnt().
     """
@@ -78,7 +79,7 @@ cdef class Insns:
         if self.program == NULL:
             raise ValueError("this view was lent to a prepare_load callback, which has returned")
         self.handle.settle(self.program)
-        if self.moves != self.handle.moves:
+        if self.moves != self.handle.moves_of(self.program):
             raise ValueError(f"the instructions have moved since this view was taken; {self.handle.name} is now "
                              f"{phase_name(self.handle.phase)}")
         cdef const uapi.bpf_insn *insns = <const uapi.bpf_insn *>libbpf.bpf_program__insns(self.program)
@@ -185,11 +186,16 @@ cdef class Insns:
         self.exports += 1
         if self.copy is None:
             self.handle.exports += 1
+            if self.exports == 1:
+                self.place.owner = <PyObject *>self
+                take_place(&self.place, &self.handle.viewed)
 
     def __releasebuffer__(self, Py_buffer *buffer):
         self.exports -= 1
         if self.copy is None:
             self.handle.exports -= 1
+            if self.exports == 0:
+                leave_place(&self.place)
 
 
 cdef Insns view_insns(Handle handle, libbpf.bpf_program *program, list loan):
@@ -197,7 +203,7 @@ cdef Insns view_insns(Handle handle, libbpf.bpf_program *program, list loan):
     cdef Insns view = Insns.__new__(Insns)
     view.handle = handle
     view.program = program
-    view.moves = handle.moves
+    view.moves = handle.moves_of(program)
     view.count = libbpf.bpf_program__insn_cnt(program)
     view.step = 1
     view.writable = loan is not None
@@ -207,3 +213,17 @@ cdef Insns view_insns(Handle handle, libbpf.bpf_program *program, list loan):
     if loan is not None:
         loan.append(view)
     return view
+
+
+cdef int check_insns_of(Handle handle, const libbpf.bpf_program *program, str operation, object name) except -1:
+    cdef Place *place = handle.viewed.after
+    cdef Insns view
+    cdef Py_ssize_t exports = 0
+    while place != &handle.viewed:
+        view = <Insns>place.owner
+        if view.program == program or view.program == NULL:
+            exports += view.exports
+        place = place.after
+    if exports:
+        raise BufferError(f"cannot {operation} {name}: {exports} views of its instructions are in use")
+    return 0

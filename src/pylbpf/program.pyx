@@ -12,10 +12,10 @@ from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter, note_missing
 from .errors cimport finish
 from .handle cimport FAILED, Handle, LOADED, OPEN, OPENING, PREPARED, Record
-from .insns cimport Insns, view_insns
+from .insns cimport Insns, check_insns_of, view_insns
 from .kernelfd cimport pin_descriptor
 from .paths cimport name_bytes, number_of, path_bytes
-from .targets cimport interface_index
+from .targets cimport descriptor_of, interface_index
 
 from .errors import StateError
 
@@ -352,7 +352,7 @@ cdef class Program(Attachable):
         """
         cdef bytes raw = name_bytes(name, "attach target")
         cdef const char *c_name = raw
-        cdef int fd = prog_fd if isinstance(prog_fd, int) else prog_fd.fileno()
+        cdef int fd = descriptor_of(prog_fd, "prog_fd")
         cdef Call call
         cdef int code
         cdef bint locked = self.change(BEFORE_LOAD, "attach target")
@@ -429,7 +429,8 @@ cdef class Program(Attachable):
                     raise StateError(_errno.EBUSY, "prepare_load may replace the instructions of its own program only",
                                      "set instructions of", str(self))
                 handle.require(1 << PREPARED, f"set instructions of {self} in")
-            handle.check_insns("set instructions in")
+            check_insns_of(handle, self.ptr, "set instructions of", self)
+            handle.note_move(self.ptr)
         except BaseException:
             if locked:
                 handle.release()
@@ -444,7 +445,6 @@ cdef class Program(Attachable):
         enter(&call, <PyObject *>handle)
         code = libbpf.bpf_program__set_insns(self.ptr, block, size // 8)
         free(block)
-        handle.moves += 1
         if code == 0 and preparation != NULL and before != <size_t>(size // 8):
             preparation.opts.func_info = NULL
             preparation.opts.func_info_cnt = preparation.opts.func_info_rec_size = 0
