@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 import struct
 import subprocess
@@ -89,6 +90,15 @@ def test_tcx_by_descriptor(net, veth):
         with pytest.raises(pylbpf.BpfError):
             second.prog_detach(veth.name, AttachType.TCX_INGRESS, expected_revision=now + 1)
         second.prog_detach(veth.name, AttachType.TCX_INGRESS, expected_revision=now)
+        before = os.dup(0)
+        os.dup2(first.fd, 0)
+        try:    # which C would take for no descriptor at all
+            second.prog_attach(veth.name, AttachType.TCX_INGRESS, flags=AttachFlags.BEFORE, relative_fd=0)
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
+        assert order() == 21
+        second.prog_detach(veth.name, AttachType.TCX_INGRESS)
     else:
         with pytest.raises(pylbpf.NotSupported, match=r"libbpf 1\.3"):
             second.prog_attach(veth.name, AttachType.TCX_INGRESS, flags=AttachFlags.BEFORE)

@@ -102,6 +102,18 @@ def test_every_size_and_wrap_around(side, size):
         assert side.drain() == [Seen(size, number, whole.ljust(16, b"\0"), data[-1] if data else 0)]
 
 
+def test_python_objects_are_no_sample(side):
+    numpy = pytest.importorskip("numpy")
+    for thing in (numpy.zeros(4, object), numpy.zeros(4, [("number", "u8"), ("thing", "O")])):
+        with pytest.raises(TypeError, match="the sample has Python objects in it"):
+            side.ring.send(thing)
+        with pytest.raises(TypeError, match="records has Python objects in it"):
+            side.ring.send_many(thing)
+    assert side.ring.sent == 0
+    side.ring.send(numpy.ones(2, [("O", "u8")]))
+    assert side.ring.sent == 1 and side.drain()[0][0] == 16
+
+
 def test_size_that_can_never_fit_is_a_value_error(side):
     assert side.ring.capacity == 4096
     for size in (-1, 4089, 1 << 31, (1 << 32) + 8):

@@ -25,7 +25,7 @@ import wheel
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = ("pytest>=8", "pytest-timeout>=2", "hypothesis>=6", "numpy>=1.23", "rich>=13", "click>=8")
-SHOWN = ("tests", "tools", "examples", "benchmarks", "docs", "include", "pyproject.toml", "mkdocs.yml")
+SHOWN = ("README.md", "tests", "tools", "examples", "benchmarks", "docs", "include", "pyproject.toml", "mkdocs.yml")
 OLDER = ("exceptiongroup>=1", "tomli>=1", "typing_extensions>=4.6")  # which pip does not see from here that pytest needs before 3.11
 INSTALLED = ("pylbpf", "pytest", "pytest-timeout", "hypothesis")
 UNWANTED = ("libbpf", "libelf")

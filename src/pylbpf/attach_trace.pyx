@@ -226,8 +226,6 @@ def attach_iter(Program self not None, *, map=None, cgroup=None, order=0, pid=0,
     elif pid_fd is not None:
         target = held(pid_fd, "pid_fd")
         info.task.pid_fd = target.fd
-        if info.task.pid_fd == 0:
-            raise ValueError("the kernel takes descriptor 0 for none: duplicate it")
     else:
         info.task.tid = thread
         info.task.pid = process

@@ -1,5 +1,5 @@
 """The elements of a map as bytes, one at a time."""
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport E2BIG, ENOENT, EOPNOTSUPP
 from posix.unistd cimport close as close_fd
@@ -8,7 +8,7 @@ from .c cimport bpf, libbpf
 from .call cimport note_missing
 from .definition cimport Definition, has_indexes
 from .errors cimport fail
-from .paths cimport number64_of
+from .paths cimport get_buffer, number64_of
 
 libbpf.pylbpf_on_missing = note_missing
 
@@ -29,7 +29,7 @@ cdef bint sleeps(int type) noexcept nogil:
 cdef int get_bytes(object source, Py_buffer *buffer, Py_ssize_t size, str what, Elements map) except -1:
     """Lock a bytes-like object of exactly this size until PyBuffer_Release()."""
     cdef Py_ssize_t length
-    PyObject_GetBuffer(source, buffer, PyBUF_SIMPLE)
+    get_buffer(source, buffer, False, f"the {what}")
     length = buffer.len
     if length != size:
         PyBuffer_Release(buffer)

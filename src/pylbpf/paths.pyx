@@ -1,5 +1,7 @@
-"""What goes to C: paths and names as bytes without a NUL, which C would take for the end; numbers; descriptors."""
+"""What goes to C: paths and names as bytes without a NUL, which C would take for the end; numbers; memory; descriptors."""
 import os as _os
+
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 
 cdef extern from "Python.h":
     bint PyLong_CheckExact(object value)
@@ -69,6 +71,22 @@ cdef int signed_of(object value, str what) except? -0x80000000:
     if not -1 << 31 <= value < 1 << 31:
         misfit(value, what, 32)
     return value
+
+
+cdef int get_buffer(object source, Py_buffer *buffer, bint writable, str what) except -1:
+    """Lock the memory of a contiguous bytes-like object until PyBuffer_Release(); Python objects are no bytes."""
+    cdef const char *format
+    cdef bint name = False
+    PyObject_GetBuffer(source, buffer, PyBUF_ND | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0))
+    format = buffer.format
+    while format != NULL and format[0]:
+        if format[0] == b":":       # names of members are between two of them
+            name = not name
+        elif format[0] == b"O" and not name:
+            PyBuffer_Release(buffer)
+            raise TypeError(f"{what} has Python objects in it, which are addresses of this process and no bytes")
+        format += 1
+    return 0
 
 
 cdef bint is_of_kind(int fd, str kind) except -1:

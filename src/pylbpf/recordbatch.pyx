@@ -1,8 +1,6 @@
 """Many records at once: copied out of the rings without the GIL, into one block."""
 cimport cython
-from cpython.buffer cimport (
-    PyBUF_CONTIG_RO, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
-)
+from cpython.buffer cimport PyBuffer_Release
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
@@ -10,6 +8,7 @@ from libc.string cimport memcpy
 from .block cimport Block, Pool
 from .feed cimport ENDED, FULL, MISFIT, Feed, Stop, ring_record
 from .ndarray cimport array_over
+from .paths cimport get_buffer
 from .record cimport RecordType, StructType, numpy
 
 cdef enum:
@@ -33,14 +32,6 @@ cdef int raise_misfit(Feed feed, StructType type) except -1:
     error = type.wrong(feed, &record)
     feed.skip()
     raise error
-
-
-cdef int check_bytes(object into) except -1:
-    """Python objects are no place for records: whoever finds them afterwards crashes."""
-    for part in memoryview(into).format.split(":")[::2]:    # between the names of members
-        if "O" in part:
-            raise TypeError("into has Python objects in it: records cannot be written over them")
-    return 0
 
 
 cdef object read_structs(list feeds, StructType type, size_t limit, size_t limit_bytes, object into, Pool pool):
@@ -67,12 +58,11 @@ cdef object read_structs(list feeds, StructType type, size_t limit, size_t limit
     else:
         array = into
         if not hasattr(into, "dtype"):
-            check_bytes(into)
             array = numpy().frombuffer(into, type.dtype, memoryview(into).nbytes // size)
         if array.dtype != type.dtype or array.ndim != 1:
             raise TypeError(f"into must be an array of one dimension of {type.dtype}, not {array.ndim} of {array.dtype}")
         length = len(array)
-        PyObject_GetBuffer(into, &buffer, PyBUF_WRITABLE)
+        get_buffer(into, &buffer, True, "into")
         out = <char *>buffer.buf
         room = min(<size_t>buffer.len // size, length, limit)
     try:
@@ -121,9 +111,8 @@ cdef RecordBatch read_any(list feeds, RecordType type, size_t limit, size_t limi
         batch.memory = pool.take(room)
         out = (<Block>batch.memory).data
     else:
-        check_bytes(into)
         batch.memory = memoryview(into).cast("B")
-        PyObject_GetBuffer(into, &buffer, PyBUF_WRITABLE)
+        get_buffer(into, &buffer, True, "into")
         out = <char *>buffer.buf
         room = most = min(<size_t>buffer.len, most)
     try:

@@ -1,7 +1,7 @@
 """What programs are attached to, as C takes it: descriptors, places in an order, lists of functions."""
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.errno cimport errno
+from libc.errno cimport EMFILE, ENOENT, errno
 from posix.fcntl cimport open as open_fd
 from posix.unistd cimport close as close_fd
 
@@ -60,7 +60,8 @@ cdef int interface_index(object interface) except -1:
     name = name_bytes(interface, "interface name")
     index = if_nametoindex(name)
     if index == 0:
-        fail(errno, "find network interface", interface)
+        # glibc's word where it gets no socket; an unknown name is ENODEV.
+        fail(EMFILE if errno == ENOENT else errno, "find network interface", interface)
     return index
 
 
@@ -74,7 +75,7 @@ cdef int duplicate_fd(int fd) except -1:
 cdef Target held(object thing, str what):
     cdef Target target = Target.__new__(Target)
     cdef int fd = descriptor_of(thing, what)
-    target.opened = not isinstance(thing, int)
+    target.opened = not isinstance(thing, int) or fd == 0   # which C takes for none
     target.fd = duplicate_fd(fd) if target.opened else fd
     return target
 

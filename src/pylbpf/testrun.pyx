@@ -1,6 +1,6 @@
 """Programs run by hand, on data that is made up."""
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport ENOSPC, errno
 from libc.stdlib cimport free, malloc
@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 from .c cimport bpf
 from .errors cimport fail
 from .link cimport Linked
-from .paths cimport number_of
+from .paths cimport get_buffer, number_of
 
 from .errors import error_class
 
@@ -80,14 +80,14 @@ cdef object test_run(Linked program, int type, object data, object ctx, object r
         opts.flags |= XDP_LIVE_FRAMES
     try:
         if data is not None:
-            PyObject_GetBuffer(data, &data_in, PyBUF_SIMPLE)
+            get_buffer(data, &data_in, False, "data")
             has_data = True
             if data_in.len > 0x7fffffff - GROWTH:
                 raise ValueError(f"{data_in.len} bytes of data are too many")
             opts.data_in = data_in.buf
             opts.data_size_in = data_in.len
         if ctx is not None:
-            PyObject_GetBuffer(ctx, &ctx_in, PyBUF_SIMPLE)
+            get_buffer(ctx, &ctx_in, False, "ctx")
             has_ctx = True
             if ctx_in.len > 1 << 20:
                 raise ValueError(f"{ctx_in.len} bytes of context are too many")

@@ -3,13 +3,14 @@ import errno as _errno
 from _weakref import ref as _ref
 
 cimport cython
-from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBuffer_Release
 from cpython.exc cimport PyErr_CheckSignals
 from libc.string cimport memcpy
 
 from .deadline cimport deadline_of
 from .handle cimport Handle, fork_generation
 from .map cimport Map
+from .paths cimport get_buffer
 from .usersample cimport UserSample, make_sample
 from .usersender cimport UserSender, open_sender
 
@@ -160,7 +161,7 @@ cdef class UserRingBuffer:
         cdef Py_buffer buffer
         cdef void *place
         cdef double deadline = deadline_of(timeout)
-        PyObject_GetBuffer(data, &buffer, PyBUF_SIMPLE)
+        get_buffer(data, &buffer, False, "the sample")
         try:
             self.check()
             self.sender.check_size(buffer.len)
@@ -187,7 +188,7 @@ cdef class UserRingBuffer:
         cdef void *place
         cdef double deadline = deadline_of(timeout)
         cdef Py_ssize_t wanted = -1 if size is None else size
-        PyObject_GetBuffer(records, &buffer, PyBUF_C_CONTIGUOUS)
+        get_buffer(records, &buffer, False, "records")
         try:
             if wanted >= 0:
                 if wanted == 0 or buffer.len % wanted:

@@ -53,8 +53,6 @@ cdef int change(int ifindex, Target new, unsigned int flags, object old_program,
     opts.sz = sizeof(opts)
     if old_program is not None:
         old = held(old_program, "old_program")
-        if old.fd == 0:
-            raise ValueError("old_program: to the kernel descriptor 0 stands for any program")
         opts.old_prog_fd = old.fd
     enter(&call, NULL)
     with nogil:
