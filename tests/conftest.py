@@ -235,14 +235,7 @@ def veth() -> Iterator[Veth]:
     """For XDP and tc: an interface that nobody else uses."""
     skip_if(kernel.no_net_admin())
     name, peer = (f"plb{os.getpid() % 0x10000:x}x{next(numbers) % 0x1000:x}{end}" for end in "ab")
-    try:
-        made = subprocess.run(
-            ["ip", "link", "add", name, "type", "veth", "peer", "name", peer], stderr=subprocess.PIPE, text=True
-        )
-    except FileNotFoundError:
-        pytest.skip("network: ip (iproute2) is not installed")
-    if made.returncode:
-        pytest.skip(f"network: cannot make a veth pair ({made.stderr.strip()})")
+    skip_if(kernel.no_device("network", name, "veth", "peer", "name", peer))
     try:
         for end in (name, peer):
             with contextlib.suppress(OSError):

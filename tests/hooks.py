@@ -61,9 +61,8 @@ class Place:
     def netkit(self) -> str:
         if not hasattr(self, "device"):
             name = f"plk{os.getpid() % 0x10000:x}"
-            made = subprocess.run(["ip", "link", "add", name, "type", "netkit"], stderr=subprocess.PIPE, text=True)
-            if made.returncode:
-                pytest.skip(f"netkit: cannot make a device ({made.stderr.strip()})")
+            if reason := kernel.no_device("netkit", name, "netkit"):
+                pytest.skip(reason)
             self.stack.callback(subprocess.run, ["ip", "link", "del", name], check=False)
             for each in (name, peer_of(name)):
                 subprocess.run(["ip", "link", "set", each, "up"], check=True)

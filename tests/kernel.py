@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import struct
+import subprocess
 from pathlib import Path
 from typing import Optional
 
@@ -106,6 +107,15 @@ def no_net_admin() -> str:
     if has_capability("CAP_NET_ADMIN") or has_capability("CAP_SYS_ADMIN"):
         return ""
     return "network: CAP_NET_ADMIN missing"
+
+
+def no_device(capability: str, name: str, *kind: str) -> str:
+    """Make a network interface; or the reason why there is none."""
+    try:
+        made = subprocess.run(["ip", "link", "add", name, "type", *kind], stderr=subprocess.PIPE, text=True, check=False)
+    except FileNotFoundError:
+        return "ip: not installed (iproute2)"
+    return f"{capability}: cannot make a device of type {kind[0]} ({made.stderr.strip()})" if made.returncode else ""
 
 
 @functools.lru_cache(maxsize=None)

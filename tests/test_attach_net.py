@@ -406,9 +406,8 @@ def test_netfilter(net):
 
 def test_netkit(net):
     name = f"plbnk{os.getpid() % 0x10000:x}"
-    made = subprocess.run(["ip", "link", "add", name, "type", "netkit"], stderr=subprocess.PIPE, text=True)
-    if made.returncode:
-        pytest.skip(f"netkit: cannot make a device ({made.stderr.strip()})")
+    if reason := kernel.no_device("netkit", name, "netkit"):
+        pytest.skip(reason)
     try:
         obj = net("first", first=AttachType.NETKIT_PRIMARY)
         with obj.programs["first"].attach_netkit(name) as link:

@@ -15,11 +15,12 @@ import pytest
 
 import kernel
 import objects
+import pylbpf
 from objects import bpfcc
 
 pytest.importorskip("rich")
 
-FOLDER = objects.ROOT / "src" / "pylbpf" / "demo"
+FOLDER = Path(pylbpf.__file__).parent / "demo"
 PROGRAMS = {
     "on_cpu": "sample/99", "on_exit": "watch", "every_call": "call", "execve": "call/execve", "openat": "call/openat",
     "unlinkat": "call/unlinkat", "connect": "call/connect", "on_switch": "raw_tp/sched_switch",

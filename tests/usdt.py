@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from pathlib import Path
 
 import objects
@@ -23,6 +24,7 @@ void probe(void)
 """
 
 
+@functools.cache
 def library() -> Path:
     path = objects.cache_dir() / "usdt.so"
     if not path.exists():

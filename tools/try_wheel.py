@@ -24,10 +24,10 @@ import debian
 import wheel
 
 ROOT = Path(__file__).resolve().parent.parent
-NEEDED = ("pytest>=8", "pytest-timeout>=2", "hypothesis>=6", "numpy>=1.23", "rich>=13", "click>=8")
-SHOWN = ("README.md", "tests", "tools", "examples", "benchmarks", "docs", "include", "pyproject.toml", "mkdocs.yml")
+NEEDED = ("pytest>=8", "pytest-timeout>=2", "pytest-xdist>=3", "hypothesis>=6", "numpy>=1.23", "rich>=13", "click>=8")
+SHOWN = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "tests", "tools", "examples", "benchmarks", "docs", "include", "pyproject.toml", "mkdocs.yml")
 OLDER = ("exceptiongroup>=1", "tomli>=1", "typing_extensions>=4.6")  # which pip does not see from here that pytest needs before 3.11
-INSTALLED = ("pylbpf", "pytest", "pytest-timeout", "hypothesis")
+INSTALLED = ("pylbpf", "pytest", "pytest-timeout", "pytest-xdist", "hypothesis")
 UNWANTED = ("libbpf", "libelf")
 
 # $1 work, $2 root, $3 folder of what pip downloaded, $4 ziglang, $5 prefix of the Python or "", $6 emulator or "", then Python and arguments
@@ -124,7 +124,7 @@ def attempt(name: str, arch: str, dist: Path, arguments: list[str]) -> int:
         wheelhouse(wheels, version, arch, glibc(root), dist)
         cache = ROOT / (".cache/bpf" if not emulator else f".cache/bpf-{arch}")
         # A name space of users, too, where the emulator is not registered for the whole machine.
-        spaces = ["--mount", "--pid", "--fork", "--kill-child", *(["--map-root-user"] if emulator else [])]
+        spaces = ["--mount", "--fork", "--kill-child", *(["--map-root-user"] if emulator else [])]
         return subprocess.run(
             ["unshare", *spaces, "sh", "-e", "-c", SCRIPT, "sh", f"{work}/mount", root, wheels, zig, prefix, emulator, python, *arguments], stdin=subprocess.DEVNULL,
             env={**os.environ, "SHOWN": " ".join(SHOWN), "INSTALLED": " ".join(INSTALLED), "CHECKOUT": str(ROOT), "CACHE": str(cache)}).returncode
