@@ -261,6 +261,46 @@ def test_wrong_structs_are_errors_that_name_the_field(maps, value, error, words)
     assert 1 not in maps["hash"]
 
 
+def test_dataclasses_are_structs(maps):
+    pytest.importorskip("numpy")
+    import dataclasses
+
+    @dataclasses.dataclass
+    class Inner:
+        a: int
+        b: list[int]
+
+    @dataclasses.dataclass(frozen=True)
+    class Key:
+        number: int
+        inner: Inner
+
+    with of([("number", "u8"), ("inner", [("a", "u1"), ("b", "u2", 2)])], "u4") as map:
+        map[Key(1, Inner(2, [3, 4]))] = 5
+        assert map[1, (2, [3, 4])] == map[Key(1, Inner(2, [3, 4]))] == 5
+        with pytest.raises(ValueError, match="field 'a' of field 'inner'.*256 does not fit"):
+            map[Key(1, Inner(256, [3, 4]))] = 5
+        with pytest.raises(ValueError, match="has no field 'name'"):
+            map[dataclasses.make_dataclass("Other", ["name"])("x")] = 5
+        with pytest.raises(TypeError, match="a struct"):
+            map[Key] = 5
+        assert len(map) == 1
+
+
+def test_dataclasses_of_btf_are_structs(bpf_object):
+    with pylbpf.open(bpf_object("maps")) as obj:
+        obj.load()
+        Value, Key = obj.btf.dataclass("value"), obj.btf.dataclass("lpm_key")
+        obj.maps["hash"][1] = Value(count=3, flags=4, name=b"five")
+        assert Value.from_bytes(obj.maps["hash"].lookup(b"\1\0\0\0")) == Value(3, 4, b"five")
+        assert obj.maps["hash"][1]["name"] == b"five"
+        with pytest.raises(ValueError, match=r"value\.flags cannot be -1"):
+            obj.maps["hash"][2] = Value(flags=-1)
+        with pytest.raises(ValueError, match="has 32 bytes, not 8"):
+            obj.maps["hash"][2] = Key()
+        assert list(obj.maps["hash"]) == [1]
+
+
 def test_arrays_are_values():
     numpy = pytest.importorskip("numpy")
     with of("u4", ("u2", (2, 3))) as map:

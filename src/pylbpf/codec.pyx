@@ -249,7 +249,7 @@ cdef class Codec:
             if form == STRUCT and self.dtype.names is not None and getattr(value, "dtype", None) is not None:
                 from .fields import as_bytes
                 return self.copy(as_bytes(self.dtype, value, self.what, self.is_key), out)
-            if isinstance(value, (dict, tuple, list)) or form != STRUCT or self.dtype.kind != "V":
+            if isinstance(value, (dict, tuple, list)) or form != STRUCT or self.dtype.kind != "V" or hasattr(value, "__dataclass_fields__"):
                 from .fields import pack
                 return self.copy(pack(self.dtype, value, self.what), out)
         if PyObject_CheckBuffer(value):
@@ -261,7 +261,7 @@ cdef class Codec:
         if self.form in (UNSIGNED, SIGNED, WIDE, SIGNED_WIDE):
             return f"a number of {self.size} bytes"
         return {RAW: f"{self.size} bytes", BOOL: "a bool", FLOAT: "a float", TEXT: f"a str of at most {self.size} bytes",
-                STRUCT: "a struct: a dict, a tuple, numpy.void or bytes" if self.form == STRUCT and self.dtype.names is not None
+                STRUCT: "a struct: a dict, a tuple, a dataclass, numpy.void or bytes" if self.form == STRUCT and self.dtype.names is not None
                 else str(self.dtype), ARRAY: "an array"}[self.form]
 
     cdef int copy(self, object source, char *out) except -1:

@@ -102,6 +102,8 @@ def _fill(room: Any, value: Any, what: str) -> None:
     """Set a struct; what is in it is changed in place."""
     if isinstance(value, numpy.void) and value.dtype.names is not None:
         value = {name: value[name] for name in value.dtype.names}
+    elif hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+        value = _members(value)
     if isinstance(value, dict):
         for name, each in value.items():
             _set(room, name, each, what)
@@ -115,6 +117,14 @@ def _fill(room: Any, value: Any, what: str) -> None:
         raise ValueError(f"{what} has {len(names)} fields ({', '.join(names)}), not {len(value)}")
     for name, each in zip(names, value):
         _set(room, name, each, what)
+
+
+def _members(value: Any) -> Any:
+    """Those of a dataclass; one that Btf.dataclass() has made knows best where they are."""
+    if hasattr(value, "to_bytes"):
+        return value.to_bytes()
+    import dataclasses
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
 def _set(room: Any, name: str, value: Any, what: str) -> None:
