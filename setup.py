@@ -162,7 +162,7 @@ class BuildExt(build_ext):
             extension.extra_compile_args += compile_args
             extension.extra_link_args += link_args
             if BUNDLED:
-                extension.extra_compile_args += FRAMES
+                extension.extra_compile_args += [*FRAMES, "-ffunction-sections"]    # of which a linker can make like ones one
                 if extension.name.rpartition(".")[2] not in HOT:
                     extension.extra_compile_args += SMALL
                 extension.include_dirs.insert(0, str(DEPS / "include"))

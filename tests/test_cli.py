@@ -70,8 +70,8 @@ def test_every_module_is_a_command():
 def test_unknown_commands(capsys):
     assert main(["nothing"]) == 2
     assert "No such command 'nothing'" in capsys.readouterr().err
-    for name in ("_screen", "__init__", ""):
-        assert main([name]) == 2
+    for name in ("_screen", "__init__", ""):    # of which an older click takes the first two for options
+        assert cli.commands.get_command(click.Context(cli.commands), name) is None
 
 
 def test_what_fails_is_one_line(monkeypatch, capsys):

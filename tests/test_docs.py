@@ -81,6 +81,7 @@ def without() -> dict[str, object]:
             "" if os.access("/sys/kernel/rcu_expedited", os.W_OK) else "rcu_expedited: cannot be written"),
         "cffi": lambda: kernel.no_bpf() or no_module("cffi"),
         "numba": lambda: no_module("numba"),
+        "setuptools": lambda: no_module("setuptools"),
         "cython": lambda: kernel.no_bpf() or no_module("Cython") or no_module("setuptools") or no_compiler(),
         "libbpf-1.6": lambda: kernel.no_bpf() or (
             "" if pylbpf.libbpf_version() >= (1, 6) else f"libbpf >= 1.6: this is {pylbpf.libbpf_version_string()}"),

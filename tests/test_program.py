@@ -461,6 +461,8 @@ def test_newer_set_insns_when_prepared(obj, program, requires_bpf, trigger):
             program.set_insns(final)
     alone = obj.programs["alone"]
     alone.set_insns(alone.insns)
+    assert stale.tobytes() == final
+    program.set_insns(final)
     with pytest.raises(ValueError, match="moved"):
         stale[0]
     obj.load()

@@ -48,16 +48,25 @@ def environment() -> Path:
     return programs
 
 
+def script(name: str, command: str) -> str:
+    path = WORK / name
+    path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
 def compiler(arch: str, tools: Path) -> dict[str, str]:
     if "CC" in os.environ:
         return {name: os.environ.get(name, name.lower()) for name in ("CC", "AR", "RANLIB")}
-    found = {}
-    for name, command in {"CC": f"cc -target {arch}-linux-gnu.{GLIBC}", "AR": "ar", "RANLIB": "ranlib"}.items():
-        script = WORK / f"{arch}-{name.lower()}"
-        script.write_text(f'#!/bin/sh\nexec "{tools}/python" -m ziglang {command} "$@"\n')
-        script.chmod(0o755)
-        found[name] = str(script)
-    return found
+    commands = {"CC": f"cc -target {arch}-linux-gnu.{GLIBC}", "AR": "ar", "RANLIB": "ranlib"}
+    return {name: script(f"{arch}-{name.lower()}", f'"{tools}/python" -m ziglang {command}') for name, command in commands.items()}
+
+
+def linker(arch: str, tools: Path) -> str:
+    """For the file of all rooms."""
+    if "CC" in os.environ:
+        return f"{os.environ['CC']} -shared"
+    return script(f"{arch}-ld", f'"{tools}/python" "{ROOT}/tools/fold.py" "{tools}/python" -target {arch}-linux-gnu.{GLIBC} -shared')
 
 
 def dependencies(arch: str, compilers: dict[str, str]) -> Path:
@@ -124,7 +133,7 @@ def build(name: str, arch: str, tools: Path, out: Path) -> Path:
     run(tools / "python", "setup.py", "-q", "build", "--build-base", base,
         "build_ext", f"--include-dirs={os.pathsep.join(python.headers)}", "--parallel", str(os.cpu_count()),
         "bdist_wheel", "--skip-build", "--bdist-dir", base / "unpacked", "--dist-dir", base / "dist",
-        **compilers, LDSHARED=f"{compilers['CC']} -shared", PYLBPF_LIBBPF="bundled", PYLBPF_DEPS=deps,
+        **compilers, LDSHARED=linker(arch, tools), PYLBPF_LIBBPF="bundled", PYLBPF_DEPS=deps,
         _PYTHON_HOST_PLATFORM=f"linux-{arch}", SETUPTOOLS_EXT_SUFFIX=python.suffix(arch))
     (raw,) = (base / "dist").glob("*.whl")
     run(tools / "python", "-m", "wheel", "tags", "--remove", *python.tags(arch), raw)
