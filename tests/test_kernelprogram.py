@@ -131,6 +131,17 @@ def test_paths_relative_to_a_folder(obj, bpffs):
         with pytest.raises(FileNotFoundError):
             Program.open_pinned("nothing", path_fd=fd)
         os.unlink("link", dir_fd=fd)
+        number = obj.maps["even"].info().id
+
+        class Closing:
+            def fileno(self) -> int:
+                link.close()
+                obj.close()
+                return fd
+
+        obj.maps["even"].pin("late", path_fd=Closing())
+        with pylbpf.Map.open_pinned("late", path_fd=fd) as map:
+            assert obj.closed and map.info().id == number
 
 
 def test_a_map_of_a_number_for_reading_only(obj):

@@ -112,6 +112,12 @@ def test_python_objects_are_no_sample(side):
     assert side.ring.sent == 0
     side.ring.send(numpy.ones(2, [("O", "u8")]))
     assert side.ring.sent == 1 and side.drain()[0][0] == 16
+    for plain in (                  # of which numpy does not say what they are
+        numpy.zeros(3, "M8[s]"), numpy.zeros(1, numpy.dtype({"names": ["a", "b"], "formats": ["u8", "u4"], "offsets": [0, 0]}))):
+        side.ring.send(plain)
+        assert side.ring.send_many(plain) == len(plain) and side.drain()[0][0] == plain.nbytes
+    with pytest.raises((ValueError, BufferError)):
+        side.ring.send(numpy.zeros((3, 4), "M8[s]")[:, 1])
 
 
 def test_size_that_can_never_fit_is_a_value_error(side):

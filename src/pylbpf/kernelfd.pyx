@@ -39,7 +39,9 @@ cdef int open_pin(object path, object path_fd, unsigned int file_flags) except -
 
 
 cdef int pin_descriptor(int fd, object path, object path_fd, object subject) except -1:
-    cdef int own = duplicate_fd(fd)     # who is asked for a path or a descriptor might close the subject
+    # Code of others, which is asked for a path or a descriptor, might close the subject.
+    cdef bint asks = type(path) not in (str, bytes) or path_fd is not None and type(path_fd) is not int
+    cdef int own = duplicate_fd(fd) if asks else fd
     cdef bytes raw
     cdef const char *c_path
     cdef bpf.struct_bpf_obj_pin_opts opts
@@ -59,7 +61,8 @@ cdef int pin_descriptor(int fd, object path, object path_fd, object subject) exc
         with nogil:
             code = bpf.bpf_obj_pin_opts(own, c_path, &opts) if opts.file_flags else bpf.bpf_obj_pin(own, c_path)
     finally:
-        close_fd(own)
+        if asks:
+            close_fd(own)
     return finish(&call, code, "pin", f"{subject} to {raw.decode('utf-8', 'surrogateescape')}")
 
 

@@ -77,7 +77,15 @@ cdef int get_buffer(object source, Py_buffer *buffer, bint writable, str what) e
     """Lock the memory of a contiguous bytes-like object until PyBuffer_Release(); Python objects are no bytes."""
     cdef const char *format
     cdef bint name = False
-    PyObject_GetBuffer(source, buffer, PyBUF_ND | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0))
+    cdef int flags = PyBUF_ND | (PyBUF_WRITABLE if writable else 0)
+    try:
+        PyObject_GetBuffer(source, buffer, flags | PyBUF_FORMAT)
+    except (BufferError, ValueError):
+        # numpy has no format for some types, as times, and structs whose members overlap.
+        if getattr(getattr(source, "dtype", None), "hasobject", True):
+            raise
+        PyObject_GetBuffer(source, buffer, flags)
+        return 0
     format = buffer.format
     while format != NULL and format[0]:
         if format[0] == b":":       # names of members are between two of them
