@@ -287,6 +287,34 @@ def test_failing_unpin_says_why(program, bpffs):
             link.unpin()
 
 
+def test_paths_that_cannot_be_shown(obj, program, bpffs):
+    """Nothing is asked of a path but what it is."""
+
+    class Silent(os.PathLike):
+        def __init__(self, path) -> None:
+            self.path = path
+
+        def __fspath__(self) -> str:
+            return str(self.path)
+
+        def __str__(self) -> str:
+            raise RuntimeError("says nothing")
+
+        __repr__ = __str__
+
+    with program.attach() as link:
+        link.pin(Silent(bpffs / "link"))
+        program.pin(Silent(bpffs / "program"))
+        assert {each.name for each in bpffs.iterdir()} == {"link", "program"}
+        with pylbpf.Link.open_pinned(Silent(bpffs / "link")) as other:
+            assert other.info().id == link.info().id
+        with pytest.raises(pylbpf.BpfError, match="pin"):
+            program.pin(Silent(bpffs / "program"))
+        program.unpin(Silent(bpffs / "program"))
+        os.unlink(bpffs / "link")
+        assert len(program.insns.tobytes()) == 8 * program.insn_count
+
+
 def test_pin_where_it_cannot_be(program, tmp_path, bpffs):
     with program.attach() as link:
         with pytest.raises(pylbpf.BpfError):

@@ -266,11 +266,13 @@ cdef class Btf:
         As BTF tells it: it does not know of ``__attribute__((aligned))``. Source: btf__align_of().
         """
         cdef unsigned int id = self.resolve(type)
+        cdef c_btf.btf *types
         cdef Call call
         cdef int result
         self.made()
+        types = self.live()
         enter(&call, NULL)
-        result = c_btf.btf__align_of(self.live(), id)
+        result = c_btf.btf__align_of(types, id)
         finish(&call, 0, "alignment of", self)
         if result <= 0:
             raise ValueError(f"{self.describe(id)} has no alignment")

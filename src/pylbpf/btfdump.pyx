@@ -53,11 +53,12 @@ cdef class Printer:
 cdef Printer make_printer(Btf btf):
     cdef Printer printer = Printer.__new__(Printer)
     cdef c_btf.btf_dump_opts opts
+    cdef c_btf.btf *types = btf.live()
     cdef Call call
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
     enter(&call, NULL)
-    printer.dump = c_btf.btf_dump__new(btf.live(), pylbpf_text_print, &printer.text, &opts)
+    printer.dump = c_btf.btf_dump__new(types, pylbpf_text_print, &printer.text, &opts)
     finish(&call, 0 if printer.dump != NULL else -errno, "print types of", btf)
     return printer
 
@@ -96,13 +97,14 @@ def c_decl(Btf btf, type):
         needed = 0 if c_btf.btf_is_any_enum(found) else id
     c_name = name
     printer = make_printer(btf)
+    words = btf.describe(id)
     enter(&call, NULL)
     if btf.handle is None:
         with nogil:
             code = print_type(printer.dump, needed, declared, c_name)
     else:
         code = print_type(printer.dump, needed, declared, c_name)
-    finish(&call, code, "declare", btf.describe(id))
+    finish(&call, code, "declare", words)
     text = printer.take()
     return text + ";\n" if declared else text.strip("\n") + "\n"
 

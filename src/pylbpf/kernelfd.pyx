@@ -39,6 +39,7 @@ cdef int open_pin(object path, object path_fd, unsigned int file_flags) except -
 
 
 cdef int pin_descriptor(int fd, object path, object path_fd, object subject) except -1:
+    cdef str words = str(subject)
     # Code of others, which is asked for a path or a descriptor, might close the subject.
     cdef bint asks = type(path) not in (str, bytes) or path_fd is not None and type(path_fd) is not int
     cdef int own = duplicate_fd(fd) if asks else fd
@@ -57,13 +58,14 @@ cdef int pin_descriptor(int fd, object path, object path_fd, object subject) exc
             folder = held(path_fd, "path_fd")
             opts.path_fd = folder.fd
             opts.file_flags = PATH_FD
+        words = f"{words} to {raw.decode('utf-8', 'surrogateescape')}"
         enter(&call, NULL)
         with nogil:
             code = bpf.bpf_obj_pin_opts(own, c_path, &opts) if opts.file_flags else bpf.bpf_obj_pin(own, c_path)
     finally:
         if asks:
             close_fd(own)
-    return finish(&call, code, "pin", f"{subject} to {raw.decode('utf-8', 'surrogateescape')}")
+    return finish(&call, code, "pin", words)
 
 
 cdef int open_number(Kind kind, object id, unsigned int open_flags) except -1:

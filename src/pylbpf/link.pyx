@@ -390,6 +390,7 @@ cdef class Link:
         """
         cdef bytes raw = path_bytes(path)
         cdef const char *where = raw
+        cdef str words = _os.fsdecode(raw)
         cdef libbpf.bpf_link *ptr = self.live()
         cdef Call call
         cdef int code
@@ -407,8 +408,8 @@ cdef class Link:
             with nogil:
                 code = bpf.bpf_obj_pin((<Bare *>ptr).fd, where) if self.kind == BARE_LINK else libbpf.bpf_link__pin(ptr, where)
             if code == 0 and self.kind == BARE_LINK:
-                self.pinned = _os.fsdecode(path)
-        self.done(&call, code, "pin", f"{self.name} to {path}")
+                self.pinned = words
+        self.done(&call, code, "pin", f"{self.name} to {words}")
 
     def unpin(self):
         """Remove the pin. Source: bpf_link__unpin()."""
@@ -445,7 +446,7 @@ cdef class Link:
         cdef Call call
         cdef int code = 0
         if path_fd is not None:
-            return adopt(open_pin(path, path_fd, 0), f"{path}")
+            return adopt(open_pin(raw, path_fd, 0), _os.fsdecode(raw))
         enter(&call, NULL)
         with nogil:
             ptr = libbpf.bpf_link__open(where)

@@ -521,12 +521,13 @@ cdef class Program(Attachable):
         cdef Call call
         cdef int code
         cdef bint locked = self.begin(operation)
+        cdef str words = f"{self}, {raw.decode('utf-8', 'surrogateescape')}"
         enter(&call, <PyObject *>self.handle)
         with nogil:
             code = libbpf.bpf_program__pin(self.ptr, where) if pin else libbpf.bpf_program__unpin(self.ptr, where)
         if locked:
             self.handle.release()
-        finish(&call, code, operation, f"{self}, {path}")
+        finish(&call, code, operation, words)
 
     def unload(self):
         """Close the program's descriptor; the kernel frees it when nothing else holds it.
