@@ -89,7 +89,7 @@ def wheelhouse(folder: Path, version: str, arch: str, glibc: int, dist: Path) ->
     platforms = [f"manylinux_2_{minor}_{arch}" for minor in range(glibc, 4, -1)] + [f"manylinux2014_{arch}"]
     pip = (sys.executable, "-m", "pip", "-q", "--disable-pip-version-check")
     target = ("--only-binary=:all:", "--python-version", version.rstrip("t"), "--implementation", "cp",
-              *(f"--abi={name}" for name in (abi, "abi3", "none")), *(f"--platform={name}" for name in platforms))
+              *(f"--abi={name}" for name in (abi, *(() if abi.endswith("t") else ("abi3",)), "none")), *(f"--platform={name}" for name in platforms))
     debian.call(*pip, "download", "-d", folder, *target, "pip", *NEEDED, *older)
     if arch != platform.machine():  # an emulated pip takes ten minutes
         debian.call(*pip, "install", "--no-compile", "--ignore-requires-python", "--no-index", "--find-links", folder, "--target", folder / "site", *target, *INSTALLED)
