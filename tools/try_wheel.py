@@ -78,7 +78,7 @@ exec env -i HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin PYTHONPAT
 """
 
 
-def wheelhouse(folder: Path, version: str, arch: str, glibc: int, dist: Path) -> None:
+def wheelhouse(folder: Path, version: str, python: str, arch: str, glibc: int, dist: Path) -> None:
     """Fill a folder with the wheel and with what it and the tests need."""
     abi = "cp" + version.replace(".", "")
     found = sorted(dist.glob(f"pylbpf-*-{abi.rstrip('t')}-{abi}-*{arch}.whl"), key=lambda path: path.stat().st_mtime)
@@ -89,7 +89,9 @@ def wheelhouse(folder: Path, version: str, arch: str, glibc: int, dist: Path) ->
     platforms = [f"manylinux_2_{minor}_{arch}" for minor in range(glibc, 4, -1)] + [f"manylinux2014_{arch}"]
     pip = (sys.executable, "-m", "pip", "-q", "--disable-pip-version-check")
     target = ("--only-binary=:all:", "--python-version", version.rstrip("t"), "--implementation", "cp",
-              *(f"--abi={name}" for name in (abi, *(() if abi.endswith("t") else ("abi3",)), "none")), *(f"--platform={name}" for name in platforms))
+              *(f"--abi={name}" for name in (abi, "abi3", "none")), *(f"--platform={name}" for name in platforms))
+    if abi.endswith("t"):   # other Pythons' pip would give it what is for the stable ABI, which it cannot use
+        pip, target = (python, *pip[1:]), ("--only-binary=:all:",)
     debian.call(*pip, "download", "-d", folder, *target, "pip", *NEEDED, *older)
     if arch != platform.machine():  # an emulated pip takes ten minutes
         debian.call(*pip, "install", "--no-compile", "--ignore-requires-python", "--no-index", "--find-links", folder, "--target", folder / "site", *target, *INSTALLED)
@@ -121,7 +123,7 @@ def attempt(name: str, arch: str, dist: Path, arguments: list[str]) -> int:
         wheels = Path(work, "wheels")
         wheels.mkdir()
         (Path(work) / "mount").mkdir()
-        wheelhouse(wheels, version, arch, glibc(root), dist)
+        wheelhouse(wheels, version, python, arch, glibc(root), dist)
         cache = ROOT / (".cache/bpf" if not emulator else f".cache/bpf-{arch}")
         # A name space of users, too, where the emulator is not registered for the whole machine.
         spaces = ["--mount", "--fork", "--kill-child", *(["--map-root-user"] if emulator else [])]
