@@ -761,6 +761,10 @@ def test_structs_of_the_object_are_structured(bpf_object):
         keys, found = map.to_numpy()
         assert dict(zip(keys.tolist(), found["count"].tolist())) == {1: 5, 2: 6, 3: 7, 4: 8}
         assert set(found["name"].tolist()) == {b"five", b"six", b"seven", b"eight"}
+        Value = obj.btf.dataclass("value")
+        map.update_many([5, 6], [Value(9, 2, b"nine"), {"count": 10}])
+        assert map[5].item() == (9, 2, b"nine") and map[6]["count"] == 10
+        map.delete_many([5, 6])
         for bad in ([(8, 1, b"a name that is too long")], [(-1, 0, b"")], [(1 << 64, 0, b"")], [(1.5, 0, b"")], [(1, 2)]):
             with pytest.raises((TypeError, ValueError, OverflowError)):
                 map.update_many([9], bad)
@@ -774,6 +778,19 @@ def test_structs_of_the_object_are_structured(bpf_object):
             map.sweep(older_than=1, field="flags")
         pytest.importorskip("pyarrow")
         assert map.to_arrow().column_names == ["key", "value.count", "value.flags", "value.name"]
+
+
+def test_structs_with_bit_fields(bpf_object):
+    with pylbpf.open(bpf_object("variables")) as obj:
+        dtype = obj.btf.dtype("bits")
+    with pylbpf.Map.create(MapType.HASH, key="u4", value=dtype, max_entries=10) as map:
+        map[1] = (7, 8)                 # the bytes of bit fields have no place in a tuple
+        map.update_many([2, 3], [(7, 8), {"low": 5, "negative": -3}])
+        map.update_many([4], [map[3]])
+        assert map[1] == map[2] and pylbpf.bit_field(map[4], "negative") == -3 == pylbpf.bit_field(map[3], "negative")
+        with pytest.raises(ValueError, match="2 fields"):
+            map.update_many([5], [(7, 8, 9)])
+        assert len(map) == 4
 
 
 # ---------------------------------------------------------------- tables

@@ -157,7 +157,7 @@ def fit(given, dtype, per_element, what, map):
 def from_python(given, base, what, map):
     """An array of what is none yet; numpy cuts what is too long, and is not let to."""
     if base.names is not None:
-        if any(isinstance(item, dict) for item in given):
+        if "bits" in (base.metadata or ()) or any(isinstance(item, dict) or hasattr(item, "__dataclass_fields__") for item in given):
             from .fields import pack
             return np.frombuffer(b"".join(bytes(pack(base, item, f"one of the {what} of {map}")) for item in given), base)
         try:
