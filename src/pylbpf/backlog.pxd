@@ -61,6 +61,7 @@ cdef struct Finding:
 
 cdef struct Work:
     # What the workers share.
+    unsigned int generation     # of forks: a child has none of the workers
     pthread_mutex_t lock
     pthread_cond_t news
     bint cancelled

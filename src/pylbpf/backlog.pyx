@@ -9,6 +9,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from .corebtf cimport add_names, covers, free_names, free_scan, pylbpf_scan, scan
+from .handle cimport fork_generation
 from .opening cimport Job, read_job
 from .workers cimport tell
 
@@ -30,6 +31,7 @@ cdef enum:
 
 
 cdef void begin_work(Work *work) noexcept:
+    work.generation = fork_generation()
     pthread_mutex_init(&work.lock, NULL)
     pthread_cond_init(&work.news, NULL)
 
@@ -51,13 +53,28 @@ cdef void free_work(Work *work) noexcept:
     pthread_mutex_destroy(&work.lock)
 
 
+cdef bint forked(const Work *work) noexcept nogil:
+    """In a child nobody else is at work, while a thread of its parent may have had the lock."""
+    return work.generation != fork_generation()
+
+
+cdef void lock(Work *work) noexcept nogil:
+    if not forked(work):
+        pthread_mutex_lock(&work.lock)
+
+
+cdef void unlock(Work *work) noexcept nogil:
+    if not forked(work):
+        pthread_mutex_unlock(&work.lock)
+
+
 # What is to be done
 
 cdef bint take(Work *work, Source **source, size_t *program) noexcept nogil:
     """The next program; NOWHERE with an object that nobody has looked into. False if nothing is left."""
     cdef bint found = False
-    pthread_mutex_lock(&work.lock)
-    while not (found or work.cancelled):
+    lock(work)
+    while not (found or work.cancelled or forked(work)):
         if work.pile != NULL:
             source[0] = work.pile
             program[0] = work.pile.chosen[work.pile.begun]
@@ -75,13 +92,13 @@ cdef bint take(Work *work, Source **source, size_t *program) noexcept nogil:
             pthread_cond_wait(&work.news, &work.lock)
         else:
             break
-    pthread_mutex_unlock(&work.lock)
+    unlock(work)
     return found
 
 
 cdef void publish(Work *work, Source *source, size_t known) noexcept nogil:
     """Its programs are known. Whoever looked does the first, others may take the rest."""
-    pthread_mutex_lock(&work.lock)
+    lock(work)
     source.begun = 1
     if source.programs > 1:
         source.below = work.pile
@@ -90,15 +107,15 @@ cdef void publish(Work *work, Source *source, size_t known) noexcept nogil:
     work.unknown -= 1
     work.known += known
     pthread_cond_broadcast(&work.news)
-    pthread_mutex_unlock(&work.lock)
+    unlock(work)
 
 
 cdef void end_program(Work *work, Source *source) noexcept nogil:
     cdef bint last
-    pthread_mutex_lock(&work.lock)
+    lock(work)
     source.ended += 1
     last = source.ended >= source.programs
-    pthread_mutex_unlock(&work.lock)
+    unlock(work)
     if last:
         free_source(source)
 
@@ -115,11 +132,11 @@ cdef void free_source(Source *source) noexcept nogil:
 
 
 cdef void cancel_work(Work *work, bint memory_gone) noexcept nogil:
-    pthread_mutex_lock(&work.lock)
+    lock(work)
     work.cancelled = True
     work.memory_gone = work.memory_gone or memory_gone
     pthread_cond_broadcast(&work.news)
-    pthread_mutex_unlock(&work.lock)
+    unlock(work)
 
 
 # The first round: what there is
@@ -149,7 +166,7 @@ cdef void survey_source(void *context, size_t at) noexcept nogil:
         return
     scan(source.data, source.size, &found)
     source.cost = found.insns
-    pthread_mutex_lock(&work.lock)
+    lock(work)
     if found.plain == NULL and found.relocations and add_names(&work.names, &found) < 0:
         work.memory_gone = True
     if source.own != NULL:
@@ -157,7 +174,7 @@ cdef void survey_source(void *context, size_t at) noexcept nogil:
     if source.own != NULL and work.kept > KEPT:
         work.kept -= source.size
         free_source(source)
-    pthread_mutex_unlock(&work.lock)
+    unlock(work)
     free_scan(&found)
 
 
@@ -188,23 +205,23 @@ cdef Finding *make_finding(Work *work, Source *source, size_t program) noexcept 
 
 
 cdef void add_finding(Work *work, Finding *finding) noexcept nogil:
-    pthread_mutex_lock(&work.lock)
+    lock(work)
     if work.first == NULL:
         work.first = finding
     else:
         work.last.next = finding
     work.last = finding
-    pthread_mutex_unlock(&work.lock)
+    unlock(work)
     tell(work.toil)
 
 
 cdef Finding *next_finding(Work *work) noexcept nogil:
     cdef Finding *finding
-    pthread_mutex_lock(&work.lock)
+    lock(work)
     finding = work.first
     if finding != NULL:
         work.first = finding.next
-    pthread_mutex_unlock(&work.lock)
+    unlock(work)
     return finding
 
 

@@ -23,7 +23,7 @@ from .handle cimport CLOSED, Handle, Rules
 from .opening cimport Request
 from .overrides cimport reap
 from .program cimport make_program
-from .workers cimport Crew, thread_count
+from .workers cimport Crew, check_process, thread_count
 
 libbpf.pylbpf_on_missing = note_missing
 
@@ -336,6 +336,7 @@ cdef class Verification(Crew):
                 free_finding(finding)
             if self.progress is not None and not self.ending:
                 self.progress(self.work.known + self.work.unknown, result)
+                check_process(self.toil.generation)
             finding = next_finding(&self.work)
         if self.ending:
             return 0
