@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import signal
 import struct
+import threading
 
 import pytest
 
@@ -12,6 +14,7 @@ import objects
 import pylbpf
 from handling import compile_c, gil_takes, HIT, libbpf, overridden, RAW, Recorder, registered, rest, run_python, steady, value
 from pylbpf import AttachType, ProgramFlags, ProgramType, State
+from test_fork import in_child
 
 bpf = pytest.mark.bpf
 
@@ -759,43 +762,70 @@ def test_opts_are_dead_after_the_callback(plain):
 @bpf
 def test_objects_of_others_pass_through(plain, builtin):
     """Somebody uses the same libbpf directly, while our handlers want every section there is."""
-    library = libbpf()
-    greedy = [Recorder(None), Recorder("sample", priority=2), Recorder("raw_tp+", priority=2)]
-    with registered(*greedy):
-        for path, name in ((plain, b"on_sample"), (builtin, b"raw_tp")):
-            data = path.read_bytes()
-            obj = library.bpf_object__open_mem(data, len(data), None)
-            assert obj
-            try:
-                program = library.bpf_object__find_program_by_name(obj, name)
-                if path is plain:
-                    assert library.bpf_program__type(program) == 0, "as without us"
-                    each = library.bpf_object__next_program(obj, None)
-                    while each:
-                        library.bpf_program__set_type(each, int(RAW))
-                        each = library.bpf_object__next_program(obj, each)
-                assert library.bpf_program__type(program) == RAW
-                assert library.bpf_program__flags(program) == 0
-                assert library.bpf_object__load(obj) == 0
-                assert library.bpf_program__fd(program) >= 0
-                ctypes.set_errno(0)
-                link = library.bpf_program__attach(program)
-                if path is plain:
-                    assert not link and ctypes.get_errno() == errno.EOPNOTSUPP
-                else:
-                    assert link
-                    library.bpf_link__destroy(link)
-            finally:
-                library.bpf_object__close(obj)
-        # In the middle of a call of ours it is still somebody else's.
-        class Meddling(Recorder):
-            def setup(self, program):
-                data = plain.read_bytes()
-                library.bpf_object__close(library.bpf_object__open_mem(data, len(data), None))
+    def child() -> None:
+        library = libbpf()
+        greedy = [Recorder(None), Recorder("sample", priority=2), Recorder("raw_tp+", priority=2)]
+        with registered(*greedy):
+            for path, name in ((plain, b"on_sample"), (builtin, b"raw_tp")):
+                data = path.read_bytes()
+                obj = library.bpf_object__open_mem(data, len(data), None)
+                assert obj
+                try:
+                    program = library.bpf_object__find_program_by_name(obj, name)
+                    if path is plain:
+                        assert library.bpf_program__type(program) == 0, "as without us"
+                        each = library.bpf_object__next_program(obj, None)
+                        while each:
+                            library.bpf_program__set_type(each, int(RAW))
+                            each = library.bpf_object__next_program(obj, each)
+                    assert library.bpf_program__type(program) == RAW
+                    assert library.bpf_program__flags(program) == 0
+                    assert library.bpf_object__load(obj) == 0
+                    assert library.bpf_program__fd(program) >= 0
+                    ctypes.set_errno(0)
+                    link = library.bpf_program__attach(program)
+                    if path is plain:
+                        assert not link and ctypes.get_errno() == errno.EOPNOTSUPP
+                    else:
+                        assert link
+                        library.bpf_link__destroy(link)
+                finally:
+                    library.bpf_object__close(obj)
+            # In the middle of a call of ours it is still somebody else's.
+            class Meddling(Recorder):
+                def setup(self, program):
+                    data = plain.read_bytes()
+                    library.bpf_object__close(library.bpf_object__open_mem(data, len(data), None))
 
-        pylbpf.open(plain, handlers=[Meddling("event", priority=3)]).close()
-    assert [handler.names("setup") for handler in greedy[1:]] == [["on_sample"], []]
-    assert len(greedy[0].names("setup")) == 7
+            pylbpf.open(plain, handlers=[Meddling("event", priority=3)]).close()
+        assert [handler.names("setup") for handler in greedy[1:]] == [["on_sample"], []]
+        assert len(greedy[0].names("setup")) == 7
+
+    in_child(child)     # for what is opened so counts to the end of the process
+
+
+@bpf
+def test_libbpfs_table_stays_as_it_is_for_objects_of_others(builtin):
+    """Nobody says when they are gone: pylbpf neither adds to it nor takes from it any more."""
+    def child() -> None:
+        library = libbpf()
+        data = builtin.read_bytes()
+        first = pylbpf.register(Recorder("raw_tp+"))
+        obj = library.bpf_object__open_mem(data, len(data), None)
+        first.unregister()
+        for _ in range(3):
+            with pytest.raises(pylbpf.HandlerBusyError, match="made by C"):
+                pylbpf.register(Recorder("xdp+"))
+            pylbpf.register(Recorder("raw_tp+")).unregister()   # which has its place already
+            pylbpf.register(Recorder("sample")).unregister()
+        program = library.bpf_object__find_program_by_name(obj, b"raw_tp")
+        assert library.bpf_object__load(obj) == 0
+        link = library.bpf_program__attach(program)
+        assert link
+        library.bpf_link__destroy(link)
+        library.bpf_object__close(obj)
+
+    in_child(child)
 
 
 @pytest.mark.parametrize("use", ["pylbpf.register(handler)", "pylbpf.open(path, handlers=[handler])"])
@@ -828,3 +858,100 @@ def test_native_handler_is_made_once():
     assert handler.cookie == 3
     with pytest.raises(TypeError, match="cookie"):
         pylbpf.NativeHandler("sample", cookie=1.5)
+
+
+# ---------------------------------------------------------------- what goes wrong in them
+
+
+@bpf
+def test_errors_of_a_generator_come_out(plain):
+    class Lazy(pylbpf.ProgramHandler):
+        section, program_type = None, RAW
+
+        def attach(self, program):
+            yield program.attach_raw_tracepoint("task_rename")
+            raise TypeError("mine")
+
+    with pylbpf.open(plain, handlers=[Lazy()]) as obj:
+        obj.load()
+        with pytest.raises(TypeError, match="mine"):
+            obj.attach()
+        assert pylbpf.query.links() is not None and not kernel.own_link_ids()
+
+
+@bpf
+def test_the_error_of_a_callback_is_not_lost_for_a_view_that_it_had(plain):
+    class Views(pylbpf.ProgramHandler):
+        section, program_type = None, RAW
+
+        def prepare_load(self, program, opts):
+            view = memoryview(program.insns)
+            raise LookupError(f"with {len(view)} instructions in view")
+
+    before = kernel.own_link_ids()
+    with pytest.raises(LookupError, match="in view") as caught:
+        with pylbpf.open(plain, handlers=[Views()]) as obj:
+            obj.load()
+    assert not obj.closed       # the view is in the frames of the exception
+    del caught
+    obj.close()
+    with pytest.raises(KeyError):
+        with pylbpf.open(plain, handlers=[rest()]) as obj:
+            obj.load()
+            view = memoryview(next(iter(obj.programs.values())).insns)
+            links = [program.attach_raw_tracepoint("task_rename") for program in obj.programs.values() if program.autoload]
+            raise KeyError
+    assert not obj.closed and all(link.closed for link in links) and kernel.own_link_ids() == before
+    with pytest.raises(BufferError):
+        with obj:
+            pass
+    view.release()
+    obj.close()
+
+
+@bpf
+def test_setup_may_drop_an_override(builtin):
+    class Dropping(Recorder):
+        def setup(self, program):
+            super().setup(program)
+            program.set_type(ProgramType.TRACEPOINT, drop_handler=True)
+            program.autoload = False
+
+        def prepare_load(self, program, opts):
+            raise AssertionError("dropped")
+
+    with pylbpf.open(builtin, handlers=[Dropping("raw_tp+")]) as obj:
+        assert obj.programs["raw_tp"].handler is None and obj.programs["raw_tp"].type == ProgramType.TRACEPOINT
+        obj.load()
+
+
+@bpf
+def test_ctrl_c_while_a_registration_waits(plain):
+    """A setup on another thread keeps libbpf's table in use; nothing is registered then."""
+    begun, done = threading.Event(), threading.Event()
+
+    class Slow(pylbpf.ProgramHandler):
+        section, program_type = None, RAW
+
+        def setup(self, program):
+            begun.set()
+            done.wait(60)
+
+    def interrupt(number, frame):
+        raise InterruptedError("enough")
+
+    opening = threading.Thread(target=lambda: pylbpf.open(plain, handlers=[Slow()]).close())
+    opening.start()
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        assert begun.wait(60)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(InterruptedError):
+            pylbpf.register(pylbpf.ProgramHandler(section="xdp"))
+        assert not overridden("xdp")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        done.set()
+        opening.join()
+    pylbpf.register(pylbpf.ProgramHandler(section="xdp")).unregister()

@@ -7,17 +7,19 @@ from libc.string cimport memcpy, memset
 
 from .c cimport libbpf
 from .handle cimport Handle, LOADED, OPEN, leave_place
-from .link cimport BARE_LINK, HIDDEN_EVENT, Link, STRUCT_OPS_LINK, make_link
+from .link cimport BARE_LINK, HIDDEN_EVENT, Link, STRUCT_OPS_LINK, USDT_LINK, make_link
 from .map cimport Map, make_map
 from .object cimport Object
 from .program cimport Program, make_program
 from .registry cimport guard_stranger
+from .strangers cimport claim_strangers
 
 from .handlers import NativeHandler
 from .registry import register
 
 cdef enum:
     LARGEST = 4096      # no handler of the future is: a size beyond was never set
+    STRUCT_OPS = 26     # enum bpf_map_type
 
 cdef extern from "pylbpf/pylbpf.h":
     struct pylbpf_handler:
@@ -127,6 +129,7 @@ cdef object wrap_object(libbpf.bpf_object *ptr, int loaded):
     handle.phase = LOADED if loaded else OPEN
     guard_stranger(handle)
     owners_by_pointer()[<size_t>ptr] = handle
+    claim_strangers(ptr)
     handle.ptr = ptr        # nothing can fail from here on: it is ours
     return made
 
@@ -134,13 +137,15 @@ cdef object wrap_object(libbpf.bpf_object *ptr, int loaded):
 cdef object wrap_program(PyObject *owner, libbpf.bpf_program *ptr):
     cdef libbpf.bpf_program *known = NULL
     cdef libbpf.bpf_object *ours = get_object(owner)
+    cdef Handle handle = (<Object><object>owner).handle
     if ptr != NULL:
         known = libbpf.bpf_object__next_program(ours, NULL)
-        while known != NULL and known != ptr:
+        # Of an object that several threads have loaded C may have either of two.
+        while known != NULL and known != ptr and handle.target(known) != ptr:
             known = libbpf.bpf_object__next_program(ours, known)
     if known == NULL:
         raise ValueError(f"no program of {<object>owner}")
-    return make_program((<Object><object>owner).handle, ptr)
+    return make_program(handle, known)
 
 
 cdef object wrap_map(PyObject *owner, libbpf.bpf_map *ptr):
@@ -165,12 +170,17 @@ cdef object wrap_link(libbpf.bpf_link *ptr, PyObject *of):
     if type(subject) is Program:
         handle = (<Program>subject).handle
     elif type(subject) is Map:
+        if (<Map>subject).kind() != STRUCT_OPS:
+            raise ValueError(f"a link is of a program or of a struct_ops map, not of {subject}")
         handle = (<Map>subject).handle
     elif subject is not None:
         raise TypeError(f"a link is of a pylbpf.Program or Map, not of {type(subject).__name__}")
     if handle is not None:
         handle.live()
-    made = make_link(ptr, handle, subject, None)
+    made = make_link(ptr, handle, subject, "a hook that C has chosen")
+    if made.kind == USDT_LINK and handle is None:
+        made.ptr = NULL
+        raise ValueError("a USDT link ends before its object does: say whose it is, by its program")
     made.event = HIDDEN_EVENT       # libbpf may have opened one
     if type(subject) is Map:
         made.kind = STRUCT_OPS_LINK

@@ -7,8 +7,8 @@ cdef class ProgramHandler:
     cdef dict __dict__
     cdef object __weakref__
 
-    # Run without the GIL, before a Python method of the same kind. 0 or more is success, negative an errno; the
-    # attach method gives a new link away through `link`.
+    # Run without the GIL, before a Python method of the same kind. 0 is success, as more is but for attach,
+    # and negative an errno; the attach method gives a new link away through `link`.
     cdef int setup_nogil(self, libbpf.bpf_program *program) noexcept nogil
     cdef int prepare_load_nogil(self, libbpf.bpf_program *program, bpf.bpf_prog_load_opts *opts) noexcept nogil
     cdef int attach_nogil(self, const libbpf.bpf_program *program, libbpf.bpf_link **link) noexcept nogil

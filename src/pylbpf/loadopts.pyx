@@ -7,6 +7,7 @@ from .c cimport bpf, uapi
 from .errors cimport lacks
 from .handle cimport Handle
 from .paths cimport number_of
+from .targets cimport descriptor_of
 
 cdef extern from "Python.h":
     int PyObject_GenericSetAttr(object owner, object name, object value) except -1
@@ -14,14 +15,6 @@ cdef extern from "Python.h":
 cdef extern from "<stddef.h>" nogil:
     size_t OFFSET_token_fd "offsetof(struct pylbpf_bpf_prog_load_opts, token_fd)"
     size_t OFFSET_fd_array_cnt "offsetof(struct pylbpf_bpf_prog_load_opts, fd_array_cnt)"
-
-
-cdef unsigned int descriptor(object value) except? 0xffffffff:
-    """A descriptor number from an int or an object with fileno()."""
-    cdef long long number = value if isinstance(value, int) else value.fileno()
-    if not 0 <= number < 1 << 31:
-        raise ValueError(f"{number} is not a file descriptor")
-    return <unsigned int>number
 
 
 @cython.final
@@ -87,7 +80,7 @@ cdef class LoadOpts:
 
     @attach_btf_obj_fd.setter
     def attach_btf_obj_fd(self, value):
-        cdef unsigned int number = descriptor(value)
+        cdef unsigned int number = descriptor_of(value, "attach_btf_obj_fd")
         self.live().attach_btf_obj_fd = number
 
     @property
@@ -97,7 +90,7 @@ cdef class LoadOpts:
 
     @attach_prog_fd.setter
     def attach_prog_fd(self, value):
-        cdef unsigned int number = descriptor(value)
+        cdef unsigned int number = descriptor_of(value, "attach_prog_fd")
         self.live().attach_prog_fd = number
 
     @property
@@ -138,7 +131,7 @@ cdef class LoadOpts:
 
     @prog_btf_fd.setter
     def prog_btf_fd(self, value):
-        cdef unsigned int number = descriptor(value)
+        cdef unsigned int number = descriptor_of(value, "prog_btf_fd")
         self.live().prog_btf_fd = number
 
     @property
@@ -149,7 +142,7 @@ cdef class LoadOpts:
 
     @token_fd.setter
     def token_fd(self, value):
-        cdef unsigned int number = descriptor(value)
+        cdef unsigned int number = descriptor_of(value, "token_fd")
         self.needs(OFFSET_token_fd, b"token_fd", b"1.4")
         self.live().token_fd = number
 
@@ -217,7 +210,7 @@ cdef class LoadOpts:
     def fd_array(self, value):
         cdef unsigned int count = 0
         import array
-        numbers = () if value is None else [descriptor(item) for item in value]
+        numbers = () if value is None else [descriptor_of(item, "fd_array") for item in value]
         cdef const void *data = self.keep(array.array("i", numbers), sizeof(int), &count)
         cdef bpf.bpf_prog_load_opts *opts = self.live()
         opts.fd_array = <const int *>data

@@ -47,8 +47,18 @@ cdef class Object:
         self.handle.check_alive()
         return self
 
-    def __exit__(self, *_):
-        self.close()
+    def __exit__(self, kind=None, value=None, traceback=None):
+        try:
+            self.close()
+        except BufferError:
+            # What is on its way matters more, and its frames may hold the view: with them the rest ends.
+            if kind is None:
+                raise
+            self.handle.acquire("close")
+            try:
+                close_links(self.handle)
+            finally:
+                self.handle.release()
 
     @property
     def name(self):

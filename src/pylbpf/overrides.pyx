@@ -4,16 +4,19 @@ It is one array that moves when it changes, while programs of open objects point
 """
 import errno as _errno
 
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, PyThread_type_lock, WAIT_LOCK
 cimport cython
 from libc.errno cimport EAGAIN, EBUSY
 from libc.string cimport memset
+from posix.unistd cimport usleep
 
 from .c cimport libbpf, uapi
 from .call cimport Call, clear, enter, leave, note_missing
 from .errors cimport fail
 from .handle cimport Handle
 from .sections cimport match
+from .strangers cimport any_strangers
 from .trampolines cimport in_callback, on_attach, on_prepare_load, on_setup
 
 from .errors import HandlerBusyError
@@ -28,7 +31,6 @@ cdef extern from "<pthread.h>" nogil:
         pass
     int pthread_rwlock_init(pthread_rwlock_t *lock, const void *attributes)
     int pthread_rwlock_rdlock(pthread_rwlock_t *lock)
-    int pthread_rwlock_wrlock(pthread_rwlock_t *lock)
     int pthread_rwlock_trywrlock(pthread_rwlock_t *lock)
     int pthread_rwlock_unlock(pthread_rwlock_t *lock)
     int pthread_atfork(void (*prepare)() noexcept, void (*parent)() noexcept, void (*child)() noexcept)
@@ -111,10 +113,14 @@ cdef int add_to_libbpf(const char *section, int type, int attach_type, long cook
     opts.prog_setup_fn = on_setup
     opts.prog_prepare_load_fn = on_prepare_load
     opts.prog_attach_fn = on_attach
+    # Opens are waited for as long as they take; but a signal handler may raise.
+    while pthread_rwlock_trywrlock(&_gate):
+        with nogil:
+            usleep(100)
+        PyErr_CheckSignals()
     enter(&call, NULL)
     with nogil:
-        pthread_rwlock_wrlock(&_gate)
-        if section != NULL and pylbpf_change(&_pointed_to, 0):
+        if section != NULL and pointed_into():
             id = -EAGAIN
         else:
             id = libbpf.libbpf_register_prog_handler(section, <uapi.bpf_prog_type>type,
@@ -124,8 +130,8 @@ cdef int add_to_libbpf(const char *section, int type, int attach_type, long cook
     clear(&call)
     if id == -EAGAIN:
         raise HandlerBusyError(
-            _errno.EBUSY, f"{_pointed_to} opened objects with overridden sections are not yet loaded, or were made "
-            f"by C, and libbpf cannot take another override meanwhile; load or close them first", "register override of", section.decode())
+            _errno.EBUSY, "objects with overridden sections are open and not yet loaded, or were made by C, and libbpf "
+            "cannot take another override meanwhile; load or close them first", "register override of", section.decode())
     if id == -EBUSY:
         raise HandlerBusyError(_errno.EBUSY, "something else in this process holds libbpf's only fallback handler",
                                "register", "pylbpf's trampolines")
@@ -162,11 +168,15 @@ cdef const char *ANCHOR = b"\x01pylbpf"        # no section has such a name
 cdef int _pointed_to = 0
 
 
+cdef bint pointed_into() noexcept nogil:
+    return pylbpf_change(&_pointed_to, 0) > 0 or any_strangers()
+
+
 cdef int reap() except -1:
     """Remove from libbpf's array what nobody uses, if nothing points into it. Never waits: it runs in deallocation."""
     cdef Physical physical
     cdef int busy
-    if _pointed_to:
+    if pointed_into():
         return 0
     for key in [key for key, physical in _physicals.items() if physical.users == 0]:
         busy = pthread_rwlock_trywrlock(&_gate)
@@ -174,7 +184,7 @@ cdef int reap() except -1:
             return 0
         # Again, now that no open is under way: making the list may have let other threads in.
         physical = _physicals.get(key)
-        if physical is not None and physical.users == 0 and not pylbpf_change(&_pointed_to, 0):
+        if physical is not None and physical.users == 0 and not pointed_into():
             del _physicals[key]
             libbpf.libbpf_unregister_prog_handler(physical.id)
         pthread_rwlock_unlock(&_gate)

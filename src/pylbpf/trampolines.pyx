@@ -21,6 +21,7 @@ from .program cimport Program, make_program
 from .autoattach cimport builtin_attach
 from .builtin cimport builtin_prepare_load, builtin_setup
 from .sections cimport builtin_type, match
+from .strangers cimport note_stranger
 
 from .errors import StateError
 
@@ -170,7 +171,8 @@ cdef int setup_program(Handle handle, libbpf.bpf_program *program, bint overridi
         let_signals_through(call, True)
         code = setup_in_python(handle, program, record, call)
         let_signals_through(call, False)
-    if code == 0 and overriding and record.prepares and <int>libbpf.bpf_program__type(program) != routed:
+    if (code == 0 and overriding and record.prepares and <int>libbpf.bpf_program__type(program) != routed
+            and handle.bindings[handle.bound - 1].record != NULL):      # nor did setup drop it
         # libbpf has dropped the callback along with the type.
         add_line(call, LOST_HOOK, strlen(LOST_HOOK))
         return -EBUSY
@@ -195,7 +197,10 @@ cdef int on_setup(libbpf.bpf_program *program, long cookie) noexcept nogil:
     cdef Call *call = current()
     cdef int code
     if call == NULL or call.handle == NULL or call.suspended:
-        return builtin_setup(program) if cookie else 0
+        if cookie == 0:
+            return 0
+        note_stranger(program)
+        return builtin_setup(program)
     pylbpf_callbacks += 1
     call.suspended = True
     code = setup_borrowed(call.handle, program, cookie != 0, call)
@@ -319,9 +324,10 @@ cdef tuple as_links(object result):
         links = (result,)
     else:
         try:
-            links = tuple(result)
+            items = iter(result)
         except TypeError:
             raise TypeError(f"attach must return a Link, several, or None, not {type(result).__name__}") from None
+        links = tuple(items)    # which may be code of the handler's, with errors of its own
     for link in links:
         if not isinstance(link, Link):
             raise TypeError(f"attach must return links, not {type(link).__name__}")
