@@ -152,3 +152,47 @@ for function, *arguments in asked:
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 assert all(function(*arguments) for function, *arguments in asked)
 """)
+
+
+def test_a_no_needs_descriptors_for_all_that_is_tried(requires_bpf):
+    """A kind whose probe makes two things has its answer with one descriptor too few, but says so."""
+    run_python("""
+import os
+import resource
+import pylbpf
+from pylbpf import MapType, features
+
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+asked = [MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS, MapType.SK_STORAGE]
+features.map_type(MapType.ARRAY)
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), hard))
+for type in asked:
+    try:
+        raise SystemExit(f"{type}: {features.map_type(type)}")
+    except pylbpf.BpfError as error:
+        assert error.errno == 24, error
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+assert all(features.map_type(type) for type in asked)
+""")
+
+
+def test_a_no_needs_the_rights_to_a_yes(requires_bpf):
+    if not kernel.has_capability("CAP_SYS_ADMIN"):
+        pytest.skip("root: no rights that could be dropped")
+
+    run_python("""
+import ctypes
+import struct
+import pylbpf
+from pylbpf import ProgramType, features
+
+bpf = 1 << 39
+header, rights = struct.pack("=Ii", 0x20080522, 0), struct.pack("=6I", *[bpf & 0xffffffff] * 3, *[bpf >> 32] * 3)
+assert ctypes.CDLL(None).capset(header, rights) == 0
+assert features.program_type(ProgramType.SOCKET_FILTER) and features.instructions("v3")
+for function, asked in (features.program_type, ProgramType.KPROBE), (features.program_type, ProgramType.XDP), (features.instructions, "bounded_loops"):
+    try:
+        raise SystemExit(f"{asked}: {function(asked)}")
+    except PermissionError:
+        pass
+""")

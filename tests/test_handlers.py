@@ -926,6 +926,38 @@ def test_setup_may_drop_an_override(builtin):
 
 
 @bpf
+@pytest.mark.parametrize("change", ["TRACEPOINT", "RAW_TRACEPOINT"])
+@pytest.mark.parametrize("when", ["setup", "open"])
+def test_a_program_without_its_override_has_no_automatic_attach(builtin, change, when):
+    """Nor does it look where libbpf had the handler, which may be gone after the load: each freed block is filled."""
+    code = f"""
+import pylbpf
+
+class Dropping(pylbpf.ProgramHandler):
+    section = "raw_tp+"
+    def setup(self, program):
+        if {when!r} == "setup":
+            program.set_type(pylbpf.ProgramType.{change}, drop_handler=True)
+
+with pylbpf.open({str(builtin)!r}, handlers=[Dropping()]) as obj:
+    for program in obj.programs.values():
+        if not program.section.startswith("raw_tp"):
+            program.autoload = False
+        elif {when!r} == "open":
+            program.set_type(pylbpf.ProgramType.{change}, drop_handler=True)
+        if {change!r} == "TRACEPOINT":
+            program.expected_attach_type = 0
+    obj.load()
+    print(len(obj.attach()))
+    try:
+        obj.programs["raw_tp"].attach()
+    except pylbpf.BpfError as error:
+        print(error.errno == 95)
+"""
+    assert run_python(code, MALLOC_PERTURB_="165").split() == ["0", "True"]
+
+
+@bpf
 def test_ctrl_c_while_a_registration_waits(plain):
     """A setup on another thread keeps libbpf's table in use; nothing is registered then."""
     begun, done = threading.Event(), threading.Event()

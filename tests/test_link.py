@@ -306,6 +306,17 @@ def test_paths_that_cannot_be_shown(obj, program, bpffs):
         link.pin(Silent(bpffs / "link"))
         program.pin(Silent(bpffs / "program"))
         assert {each.name for each in bpffs.iterdir()} == {"link", "program"}
+        class Number:
+            def fileno(self) -> int:
+                return link.fd
+
+            __str__ = __repr__ = Silent.__str__
+
+        before = len(os.listdir("/proc/self/fd"))
+        pylbpf.Link.from_fd(Number()).close()
+        with pytest.raises(ValueError):
+            pylbpf.Program.from_fd(Number())
+        assert len(os.listdir("/proc/self/fd")) == before
         with pylbpf.Link.open_pinned(Silent(bpffs / "link")) as other:
             assert other.info().id == link.info().id
         with pytest.raises(pylbpf.BpfError, match="pin"):

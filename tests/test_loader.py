@@ -1,15 +1,18 @@
 """Objects as loader programs."""
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import pickle
+import signal
 import struct
 
 import pytest
 
 import objects
 import pylbpf
-from pylbpf import Loader, Map, Program
+from pylbpf import Loader, Map, MapType, Program
 
 pytestmark = pytest.mark.bpf
 SOURCE = """
@@ -126,3 +129,72 @@ def test_names_that_are_none(bpf_objects):
         pylbpf.Loader(loader.insns, loader.data, loader.maps, "pass")
     with pytest.raises(ValueError, match="twice"):
         pylbpf.Loader(loader.insns, loader.data, loader.maps, ("pass", "pass"))
+
+
+def test_what_libbpf_cannot_write_down_is_refused(bpf_object, bpffs):
+    with pylbpf.open(bpf_object("struct_ops")) as obj:
+        if not any(map.type == MapType.STRUCT_OPS for map in obj.maps.values()):
+            pytest.skip("libbpf >= 1.3: struct_ops links")
+        with pytest.raises(pylbpf.NotSupported, match="is of struct_ops"):
+            obj.gen_loader()
+        assert obj.state == pylbpf.State.OPEN
+    with pylbpf.open(objects.build(SOURCE, "generated")) as obj, Map.create(MapType.HASH, key="u4", value="u4", max_entries=8) as other:
+        obj.maps["table"].pin_path = bpffs / "table"
+        with pytest.raises(pylbpf.NotSupported, match="map 'table' is to be pinned"):
+            obj.gen_loader()
+        obj.maps["table"].pin_path = None
+        obj.maps["table"].reuse_fd(other)
+        with pytest.raises(pylbpf.NotSupported, match="is there already"):
+            obj.gen_loader()
+    programs = [f'SEC("xdp") int p{number}(void *ctx) {{ return 0; }}\n' for number in range(33)]
+    crowd = '#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n%s char _license[] SEC("license") = "GPL";'
+    with pylbpf.open(objects.build(crowd % "".join(programs), "crowd33")) as obj:
+        with pytest.raises(pylbpf.NotSupported, match="33 programs are more than"):
+            obj.gen_loader()
+    with pylbpf.open(objects.build(crowd % "".join(programs[1:]), "crowd32")) as obj:
+        obj.programs["p1"].autoload = False
+        with obj.gen_loader().load() as kept:
+            assert len(kept.programs) == 31
+
+
+def test_a_failure_leaves_standard_input_alone(bpf_object):
+    """libbpf 1.1 closes descriptor 0."""
+    before = os.fstat(0)
+    missing = SOURCE.replace('SEC("xdp")', 'extern int nobody_has_this __ksym;\nSEC("xdp")', 1).replace("return answer", "return *(int *)&nobody_has_this")
+    jumps = SOURCE.replace('SEC("xdp")', """int drop(struct xdp_md *ctx);
+struct { __uint(type, BPF_MAP_TYPE_PROG_ARRAY); __uint(max_entries, 2); __uint(key_size, 4); __array(values, int (void *)); }
+calls SEC(".maps") = { .values = { (void *)&drop } };
+SEC("xdp")""", 1)
+    for number, source in enumerate((missing, jumps)):
+        with contextlib.suppress(pylbpf.BpfError), pylbpf.open(objects.build(source, f"failing{number}")) as obj:
+            obj.gen_loader()
+        assert os.path.samestat(os.fstat(0), before)
+
+
+def test_maps_of_a_loader_cannot_be_changed(loader):
+    with pytest.raises(TypeError):
+        loader.maps["more"] = 4
+    assert dict(loader.maps) == {**loader.maps}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_ctrl_c_while_it_loads_loses_nothing(loader):
+    """The signal is pending when the kernel comes back."""
+    def interrupt(number, frame):
+        raise InterruptedError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for delay in range(1, 40):
+            descriptors = len(os.listdir("/proc/self/fd"))
+            try:
+                signal.setitimer(signal.ITIMER_REAL, delay / 20000)
+                with loader.load():
+                    pass
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except InterruptedError:
+                gc.collect()        # of what the block was never entered with
+            assert len(os.listdir("/proc/self/fd")) == descriptors
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

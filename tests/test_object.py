@@ -527,3 +527,28 @@ def test_iterating_over_programs_while_the_object_is_closed_is_a_value_error(bpf
     for iterator in iterators:
         with pytest.raises(ValueError, match="closed"):
             next(iterator)
+
+
+# ---------------------------------------------------------------- odd sources
+
+
+def test_bytes_of_a_class_of_ones_own(bpf_object):
+    class Mine(bytes):
+        pass
+
+    with pylbpf.open(Mine(bpf_object("raw_tp").read_bytes())) as obj:
+        assert obj.programs
+    with pylbpf.load_many([Mine(bpf_object("empty").read_bytes())]) as loaded:
+        assert not loaded.failed
+
+
+@pytest.mark.parametrize("use", [pylbpf.open, lambda source: pylbpf.load_many([source]), pylbpf.load_many,
+                                 lambda source: pylbpf.verify_many([source])])
+def test_what_is_raised_while_a_source_is_looked_at_comes_out(use):
+    class Stopping:
+        @property
+        def __class__(self):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        use(Stopping())

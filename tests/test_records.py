@@ -132,7 +132,7 @@ def test_wrong_values_of_dataclasses(btf):
     event = btf.dataclass("event")
     for values, error in (({"pid": -1}, ValueError), ({"pid": 1 << 32}, ValueError), ({"pid": "x"}, ValueError),
                           ({"comm": "x" * 17}, ValueError), ({"raw": [1]}, ValueError), ({"raw": 5}, TypeError),
-                          ({"version": 5}, TypeError), ({"comm": 1.5}, TypeError)):
+                          ({"version": 5}, TypeError), ({"comm": 1.5}, TypeError), ({"comm": 3}, TypeError)):
         with pytest.raises(error, match=f"event.{next(iter(values))} cannot be"):
             event(**values).to_bytes()
     for wrong in (b"", bytes(btf.size("event") + 1)):

@@ -330,7 +330,7 @@ cdef list expand(object items):
     """The sources, with patterns replaced by the files that they match."""
     import glob
     cdef list sources = []
-    if isinstance(items, (str, bytes, bytearray, memoryview, _os.PathLike, Object)) or not isinstance(items, _Iterable):
+    if isinstance(items, (str, bytes, bytearray, memoryview, Object)) or isinstance(items, _os.PathLike) or not isinstance(items, _Iterable):
         items = [items]
     for item in items:
         if isinstance(item, str) and glob.has_magic(item) and not _os.path.exists(item):

@@ -14,6 +14,7 @@ from sys import byteorder as _byteorder
 from .btf cimport Btf
 from .c cimport btf as c_btf
 from .c cimport uapi
+from .paths cimport get_buffer
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *value)
@@ -268,7 +269,7 @@ cdef class Codec:
         """From a bytes-like object of exactly the right size."""
         cdef Py_buffer buffer
         cdef Py_ssize_t length
-        PyObject_GetBuffer(source, &buffer, PyBUF_SIMPLE)
+        get_buffer(source, &buffer, False, self.what)
         length = buffer.len
         if length == self.size:
             memcpy(out, buffer.buf, length)

@@ -257,7 +257,7 @@ def shared_btf(objects):
 # For people
 
 cdef bint is_path(object source):
-    return isinstance(source, (str, _os.PathLike))
+    return isinstance(source, str) or isinstance(source, _os.PathLike)
 
 
 cdef str subject_of(object source):

@@ -1,7 +1,7 @@
 """What Object.detach_fds() leaves of an object: descriptors."""
 from types import MappingProxyType as _MappingProxyType
-import os as _os
 
+from .kernelfd import close_numbers as _close_numbers
 from .linkset import LinkSet
 
 
@@ -43,9 +43,10 @@ class Descriptors:
         try:
             self._links.close()
         finally:
-            for numbers in (self._programs, self._maps):
-                while numbers:
-                    _os.close(numbers.popitem()[1])
+            try:
+                _close_numbers(self._programs)
+            finally:
+                _close_numbers(self._maps)
 
     def __enter__(self):
         return self
@@ -54,15 +55,14 @@ class Descriptors:
         self.close()
 
     def __del__(self):
-        if self._programs or self._maps:
+        if getattr(self, "_links", None) is not None and (self._programs or self._maps):
             try:
                 import warnings
                 warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=1)
             finally:
                 # Also where warnings are errors. The links say for themselves what becomes of them.
-                for numbers in (self._programs, self._maps):
-                    while numbers:
-                        _os.close(numbers.popitem()[1])
+                _close_numbers(self._programs)
+                _close_numbers(self._maps)
 
     def __repr__(self):
         what = "closed" if self.closed else (

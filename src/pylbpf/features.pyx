@@ -1,5 +1,5 @@
 """What this kernel can do, found out by trying, and remembered for the life of the process."""
-from libc.errno cimport E2BIG, EINVAL, errno
+from libc.errno cimport E2BIG, EINVAL, EMFILE, ENFILE, ENOMEM, EPERM, errno
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset, strstr
 from posix.unistd cimport close as close_fd
@@ -15,6 +15,15 @@ cdef enum:
     SOCKET_FILTER = 1       # enum bpf_prog_type
     ARRAY = 2               # enum bpf_map_type
     ENOTSUPP = 524          # of the kernel alone
+    SYS_ADMIN = 21          # bits of linux/capability.h
+
+cdef unsigned long long NEEDED = 1ULL << 39 | 1ULL << 38 | 1 << 12     # CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN
+
+cdef extern from * nogil:
+    """
+    #define pylbpf_set_errno(number) (errno = (number))
+    """
+    void set_errno "pylbpf_set_errno"(int number)
 
 cdef dict _known = {}
 
@@ -65,10 +74,24 @@ cdef int check_askable() except -1:
     return 0
 
 
+cdef int check_no(int number) except -1:
+    """After a no: whether this process might have had a yes with more rights, or more descriptors."""
+    if number == EMFILE or number == ENFILE or number == ENOMEM:
+        fail(number, "probe", "what the kernel knows")
+    cdef unsigned long long held = NEEDED
+    with open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith("CapEff:"):
+                held = int(line.split()[1], 16)
+    if not held >> SYS_ADMIN & 1 and held & NEEDED != NEEDED:
+        fail(EPERM, "probe", "what the kernel knows: without CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN a no is not sure")
+    return 0
+
+
 cdef bint probe(str kind, unsigned int first, unsigned int second) except -1:
     """Ask once. What cannot be asked (no rights, no memory) is an error, and not remembered."""
     cdef Call call
-    cdef int code
+    cdef int code, number
     key = kind, first, second
     found = _known.get(key)
     if found is not None:
@@ -78,13 +101,17 @@ cdef bint probe(str kind, unsigned int first, unsigned int second) except -1:
     cdef bint of_program = kind == "program type"
     enter(&call, NULL)
     with nogil:
+        set_errno(0)
         if of_map:
             code = libbpf.libbpf_probe_bpf_map_type(<uapi.bpf_map_type>first, NULL)
         elif of_program:
             code = libbpf.libbpf_probe_bpf_prog_type(<uapi.bpf_prog_type>first, NULL)
         else:
             code = libbpf.libbpf_probe_bpf_helper(<uapi.bpf_prog_type>first, <uapi.bpf_func_id>second, NULL)
+        number = errno if code == 0 else 0
     finish(&call, code, "probe", f"{kind} {second or first}")
+    if code == 0:
+        check_no(number)
     _known[key] = code > 0
     return code > 0
 
@@ -194,6 +221,8 @@ cdef bint loads(tuple program, str name) except -1:
         close_fd(fd)
     elif fd != -EINVAL and fd != -E2BIG and fd != -ENOTSUPP:
         fail(-fd, "probe", f"instructions {name}")
+    else:
+        check_no(0)
     return fd >= 0
 
 

@@ -138,6 +138,8 @@ cdef class Handle:
     cdef list open_links(self)
 
 
+# Of a program whose handler was dropped: it has no automatic attach.
+cdef const Record *no_handler() noexcept nogil
 cdef list enter_all(object handles, str operation)
 cdef int release_all(list entered) except -1
 cdef str phase_name(int phase)

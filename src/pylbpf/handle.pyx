@@ -303,6 +303,14 @@ cdef class Handle:
         return links
 
 
+cdef Record _none
+_none.autoload = -1
+
+
+cdef const Record *no_handler() noexcept nogil:
+    return &_none
+
+
 cdef list enter_all(object handles, str operation):
     """Take the locks of several objects; return those that release_all() must give back.
 

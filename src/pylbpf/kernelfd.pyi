@@ -1,1 +1,3 @@
-# Only for other rooms, by cimport.
+"""Descriptors of what the kernel holds."""
+
+def close_numbers(numbers: dict[str, int]) -> None: ...

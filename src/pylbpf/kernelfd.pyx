@@ -1,10 +1,11 @@
 """Descriptors of what the kernel holds: from pins and to them, and from numbers."""
+from libc.errno cimport errno
 from libc.string cimport memset
 from posix.unistd cimport close as close_fd
 
 from .c cimport bpf, libbpf
 from .call cimport Call, enter, note_missing
-from .errors cimport finish, need
+from .errors cimport fail, finish, need
 from .paths cimport number_of, path_bytes
 from .targets cimport Target, duplicate_fd, held
 
@@ -88,3 +89,15 @@ cdef int open_number(Kind kind, object id, unsigned int open_flags) except -1:
             fd = bpf.bpf_map_get_fd_by_id(number)
     finish(&call, fd, f"open {NAMES[<int>kind]}", f"id {number}")
     return fd
+
+
+def close_numbers(dict numbers not None):
+    """Close the descriptors in a dict, and empty it: all, whatever happens, with no signal handler in between."""
+    cdef int fd
+    cdef int code = 0
+    while numbers:
+        fd = numbers.popitem()[1]
+        if close_fd(fd) < 0:
+            code = errno
+    if code:
+        fail(code, "close", "descriptors")

@@ -223,4 +223,6 @@ def from_id(id):
 
 def from_fd(fd):
     """What Program.from_fd() does."""
-    return own_program(duplicate_fd(descriptor_of(fd, "program")), f"descriptor {fd}")
+    cdef int number = descriptor_of(fd, "program")
+    words = f"descriptor {number}"
+    return own_program(duplicate_fd(number), words)

@@ -71,7 +71,7 @@ cdef class Borrowed(Codec):
         cdef bytes path
         if isinstance(value, (bytes, bytearray, memoryview)) and len(value) == self.size:
             return self.copy(value, out)
-        if self.files and isinstance(value, (str, _os.PathLike)):
+        if self.files and (isinstance(value, str) or isinstance(value, _os.PathLike)):
             path = path_bytes(value)
             if self.opened >= 0:
                 self.close_opened()

@@ -442,21 +442,23 @@ cdef class Link:
         """
         cdef bytes raw = path_bytes(path)
         cdef const char *where = raw
+        cdef str words = _os.fsdecode(raw)
+        cdef str hook = f"pinned at {words}"
         cdef libbpf.bpf_link *ptr
         cdef Call call
         cdef int code = 0
         if path_fd is not None:
-            return adopt(open_pin(raw, path_fd, 0), _os.fsdecode(raw))
+            return adopt(open_pin(raw, path_fd, 0), words)
         enter(&call, NULL)
         with nogil:
             ptr = libbpf.bpf_link__open(where)
             if ptr == NULL:
                 code = -errno
-        finish(&call, code, "open link", path)
+        finish(&call, code, "open link", words)
         if not is_of_kind(libbpf.bpf_link__fd(ptr), "link"):
             libbpf.bpf_link__destroy(ptr)
-            fail(EINVAL, "open link", f"{path}, which is not a link")
-        return make_link(ptr, None, None, f"pinned at {_os.fsdecode(path)}")
+            fail(EINVAL, "open link", f"{words}, which is not a link")
+        return make_link(ptr, None, None, hook)
 
     @staticmethod
     def open(path):

@@ -1,12 +1,13 @@
 """Loader programs: all of an object in two blocks of bytes, which the kernel makes maps and programs of by itself."""
 import errno as _errno
+from types import MappingProxyType as _MappingProxyType
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
-from posix.unistd cimport close as close_fd
+from posix.unistd cimport close as close_fd, dup2
 
 from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter, leave
@@ -16,7 +17,7 @@ from .object cimport Object
 from .opening cimport begin_load, conclude_load, load_object
 from .paths cimport number_of
 
-from .errors import error_class
+from .errors import NotSupported, error_class
 
 cdef enum:
     ARRAY = 2               # enum bpf_map_type
@@ -24,6 +25,13 @@ cdef enum:
     SLEEPABLE = 1 << 4      # BPF_F_SLEEPABLE
     LOG = 1 << 20           # bytes of the verifier's log, of which the kernel keeps the end
     MAX_CONTEXT = 0xffff
+    STRUCT_OPS = 26         # enum bpf_map_type
+    MOST_MAPS = 64          # of libbpf's bpf_gen_internal.h and gen_loader.c
+    MOST_PROGRAMS = 32
+
+cdef extern from "<fcntl.h>" nogil:
+    int fcntl(int fd, int command, ...)
+    int F_DUPFD_CLOEXEC, F_GETFD
 
 cdef bytes LICENSE = b"Dual BSD/GPL"
 
@@ -45,20 +53,20 @@ cdef struct Context:
 cdef class Loader:
     """An object as a loader program: what libbpf does to load it, written down as instructions, without libbpf and ELF.
 
-    ``insns`` (the program, of type SYSCALL), ``data`` (what it works on), ``maps`` (a dict of names, in order, to the
+    ``insns`` (the program, of type SYSCALL), ``data`` (what it works on), ``maps`` (a mapping of names, in order, to the
     bytes of initial value that each has, or 0) and ``programs`` (a tuple of the names of those that it loads). From
     Object.gen_loader(), or made again of the same four, which can be kept anywhere, as by pickle. It fits all kernels, for
     they do the relocations. libbpf's light skeletons are the same. Source: bpf_object__gen_loader().
     """
 
     cdef readonly bytes insns, data
-    cdef readonly dict maps
+    cdef dict sizes
     cdef readonly tuple programs
 
     def __init__(self, insns, data, maps, programs):
         self.insns = memoryview(insns).tobytes()
         self.data = memoryview(data).tobytes()
-        self.maps = {str(name): number_of(size, "size of an initial value") for name, size in dict(maps).items()}
+        self.sizes = {str(name): number_of(size, "size of an initial value") for name, size in dict(maps).items()}
         if isinstance(programs, str):
             raise TypeError("programs is a sequence of names, not a str")
         self.programs = tuple(map(str, programs))
@@ -69,16 +77,21 @@ cdef class Loader:
         if not self.data:
             raise ValueError("a loader without data")
         if self.size() > MAX_CONTEXT:
-            raise ValueError(f"{len(self.maps)} maps and {len(self.programs)} programs are too many for a loader")
+            raise ValueError(f"{len(self.sizes)} maps and {len(self.programs)} programs are too many for a loader")
+
+    @property
+    def maps(self):
+        """A read-only mapping: names in order, and the bytes of initial value that each has, or 0."""
+        return _MappingProxyType(self.sizes)
 
     def __repr__(self):
-        return f"<Loader: {len(self.maps)} maps, {len(self.programs)} programs, {len(self.insns) // 8} instructions>"
+        return f"<Loader: {len(self.sizes)} maps, {len(self.programs)} programs, {len(self.insns) // 8} instructions>"
 
     def __reduce__(self):
-        return Loader, (self.insns, self.data, self.maps, self.programs)
+        return Loader, (self.insns, self.data, self.sizes, self.programs)
 
     cdef size_t size(self) except? 0:
-        return sizeof(Context) + sizeof(MapSlot) * len(self.maps) + sizeof(int) * len(self.programs)
+        return sizeof(Context) + sizeof(MapSlot) * len(self.sizes) + sizeof(int) * len(self.programs)
 
     def load(self, *, values=None, max_entries=None):
         """Have the kernel make all maps and load all programs; return Descriptors of them.
@@ -92,7 +105,7 @@ cdef class Loader:
         cdef bytes block = PyBytes_FromStringAndSize(NULL, self.size())
         cdef Context *context = <Context *>PyBytes_AS_STRING(block)
         cdef MapSlot *slots = <MapSlot *>(context + 1)
-        cdef int *programs = <int *>(slots + len(self.maps))
+        cdef int *programs = <int *>(slots + len(self.sizes))
         cdef dict raws = {}
         cdef bytes raw
         cdef char *log
@@ -101,9 +114,9 @@ cdef class Loader:
         context.sz = self.size()
         for given in (values, max_entries):
             for name in given or ():
-                if name not in self.maps:
+                if name not in self.sizes:
                     raise ValueError(f"{self} has no map '{name}'")
-        for at, (name, size) in enumerate(self.maps.items()):
+        for at, (name, size) in enumerate(self.sizes.items()):
             if max_entries is not None and name in max_entries:
                 slots[at].max_entries = number_of(max_entries[name], f"max_entries of '{name}'")
             if values is not None and name in values:
@@ -111,6 +124,7 @@ cdef class Loader:
                 if <size_t>len(raw) != <size_t>size or not size:
                     raise ValueError(f"the initial value of '{name}' has {size} bytes, not {len(raw)}")
                 slots[at].initial_value = <unsigned long long><size_t>PyBytes_AS_STRING(raw)
+        kept = make_descriptors(repr(self))     # here, as between the run and this no signal may be handled
         code = run_loader(self.insns, self.data, block, NULL)
         if code < 0 and code != -_errno.EPERM:
             # Once more, for the reason.
@@ -126,8 +140,7 @@ cdef class Loader:
                 raise error_class(-code)(-code, message_of(-code), "load by", repr(self), words)
         if code < 0:
             fail(-code, "load by", repr(self))
-        kept = make_descriptors(repr(self))
-        for at, name in enumerate(self.maps):
+        for at, name in enumerate(self.sizes):
             kept._maps[name] = slots[at].map_fd
         for at, name in enumerate(self.programs):
             kept._programs[name] = programs[at]
@@ -188,6 +201,42 @@ cdef int run_loader(bytes insns, bytes data, bytes block, char *log) except 1:
     return result
 
 
+cdef int check_loadable(Handle handle) except -1:
+    """libbpf goes on with what it cannot write down: to a crash, or to a loader that the verifier refuses."""
+    cdef libbpf.bpf_map *map = libbpf.bpf_object__next_map(handle.ptr, NULL)
+    cdef libbpf.bpf_program *program = libbpf.bpf_object__next_program(handle.ptr, NULL)
+    cdef int maps = 0
+    cdef int programs = 0
+    cdef str reason = None
+    while map != NULL:
+        maps += 1
+        name = libbpf.bpf_map__name(map).decode("utf-8", "surrogateescape")
+        if libbpf.bpf_map__type(map) == STRUCT_OPS:
+            reason = f"map '{name}' is of struct_ops"
+        elif libbpf.bpf_map__pin_path(map) != NULL:
+            reason = f"map '{name}' is to be pinned"
+        elif libbpf.bpf_map__fd(map) >= 0:
+            reason = f"map '{name}' is there already"
+        map = libbpf.bpf_object__next_map(handle.ptr, map)
+    while program != NULL:
+        programs += 1       # also one that is not loaded
+        program = libbpf.bpf_object__next_program(handle.ptr, program)
+    if maps > MOST_MAPS or programs > MOST_PROGRAMS:
+        reason = f"{maps} maps and {programs} programs are more than {MOST_MAPS} and {MOST_PROGRAMS}"
+    if reason is not None:
+        raise NotSupported(_errno.EOPNOTSUPP, f"libbpf has no loader for this: {reason}", "generate loader of", str(handle))
+    return 0
+
+
+cdef int give_back_input(int spare, bint failed) noexcept nogil:
+    """libbpf 1.1 closes descriptor 0 when it fails."""
+    if spare >= 0:
+        if failed and fcntl(0, F_GETFD) < 0:
+            dup2(spare, 0)
+        close_fd(spare)
+    return 0
+
+
 def gen_loader(Object object not None):
     """What Object.gen_loader() does."""
     cdef Handle handle = object.handle
@@ -196,7 +245,7 @@ def gen_loader(Object object not None):
     cdef libbpf.bpf_map *map
     cdef size_t size
     cdef Call call
-    cdef int code
+    cdef int code, spare
     cdef bytes insns = None
     cdef bytes data = None
     cdef dict maps = {}
@@ -206,12 +255,15 @@ def gen_loader(Object object not None):
     handle.acquire("generate loader of")
     try:
         handle.require(1 << OPEN, "generate loader of")
+        check_loadable(handle)
+        spare = fcntl(0, F_DUPFD_CLOEXEC, <int>3)
         begin_load(handle, "generate loader of", False)
         enter(&call, <PyObject *>handle)
         with nogil:
             code = libbpf.bpf_object__gen_loader(handle.ptr, &opts)
             if code == 0:
                 code = load_object(handle.ptr, &call, False)
+            give_back_input(spare, code != 0)
         leave(&call)
         if code == 0:
             insns = opts.insns[:opts.insns_sz]

@@ -128,7 +128,7 @@ cdef void open_job(Job *job, Handle handle) noexcept nogil:
 cdef class Request:
     def __cinit__(self, source, *, name=None, handlers=(), pin_root_path=None, kconfig=None, btf_custom_path=None,
                   bint relaxed_maps=False, unsigned int log_level=0, token_path=None):
-        cdef bint in_memory = not isinstance(source, (str, _os.PathLike))
+        cdef bint in_memory = not (isinstance(source, str) or isinstance(source, _os.PathLike))
         cdef libbpf.bpf_object_open_opts *opts = &self.job.opts
         cdef Handle handle
         cdef bytes raw_path = None if in_memory else path_bytes(source)
@@ -165,7 +165,7 @@ cdef class Request:
             need(1, 4, "token_path")
             opts.bpf_token_path = raw_token
         if in_memory:
-            if not isinstance(source, bytes):
+            if type(source) is not bytes:
                 # Nobody must change it between check and use, nor may it lie at an odd address.
                 try:
                     view = memoryview(source)

@@ -11,7 +11,7 @@ from .attach cimport Attachable
 from .c cimport bpf, libbpf, uapi
 from .call cimport Call, enter, note_missing
 from .errors cimport finish
-from .handle cimport FAILED, Handle, LOADED, OPEN, OPENING, PREPARED, Record
+from .handle cimport FAILED, Handle, LOADED, OPEN, OPENING, PREPARED, Record, no_handler
 from .insns cimport Insns, check_insns_of, view_insns
 from .kernelfd cimport pin_descriptor
 from .paths cimport name_bytes, number_of, path_bytes
@@ -235,7 +235,8 @@ cdef class Program(Attachable):
         if drop_handler and code == 0:
             for at in range(handle.bound):
                 if handle.bindings[at].program == self.own:
-                    handle.bindings[at].record = NULL
+                    # Of an override libbpf may still know where it was, which is nothing to be used after the load.
+                    handle.bindings[at].record = no_handler() if record != NULL and record.override else NULL
         self.done(locked, code, "type")
 
     @property

@@ -184,8 +184,10 @@ def attached(target, attach_type, *, bint effective=False):
                 opts.link_attach_flags = numbers + 3 * room
         with nogil:
             code = bpf.bpf_prog_query_opts(where, <uapi.bpf_attach_type>type, &opts)
-        if code < 0 and errno != ENOSPC:
-            fail(errno, "query", f"{attach_type!r} of {target}")
+            if code < 0:
+                code = errno        # before code of others runs, as for words
+        if code > 0 and code != ENOSPC:
+            fail(code, "query", f"{attach_type!r} of {target}")
         if opts.count <= room:
             break
         room = opts.count

@@ -198,6 +198,8 @@ def _codec(btf: Btf, number: int) -> Codec:
         return known.get(value, value)
 
     def put(data: Any, at: int, value: Any) -> None:
+        if dtype.kind == "b" and (isinstance(value, (str, bytes)) or value not in (False, True)):
+            raise ValueError("it is a bool")
         packer.pack_into(data, at, value)
 
     return Codec(dtype.itemsize, get, put, lambda: known.get(0, {"b": False, "f": 0.0}.get(dtype.kind, 0)),
@@ -215,7 +217,7 @@ def _array_codec(btf: Btf, number: int) -> Codec:
     size, element = btf.size(number), btf.target(number)
     if is_char(btf, bare(btf, element)):
         def put_text(data: Any, at: int, value: bytes | str) -> None:
-            raw = value.encode() if isinstance(value, str) else bytes(value)
+            raw = value.encode() if isinstance(value, str) else bytes(memoryview(value))     # of a number bytes() makes so many zeros
             if len(raw) > size:
                 raise ValueError(f"{len(raw)} bytes in {size}")
             data[at:at + size] = raw.ljust(size, b"\0")

@@ -84,6 +84,7 @@ cdef Target open_target(object thing, int flags, str what):
     cdef Target target
     cdef bytes raw
     cdef const char *path
+    cdef int code
     if isinstance(thing, int) or (hasattr(thing, "fileno") and not hasattr(thing, "__fspath__")):
         return held(thing, what)
     raw = path_bytes(thing)
@@ -91,8 +92,9 @@ cdef Target open_target(object thing, int flags, str what):
     target = Target.__new__(Target)
     with nogil:
         target.fd = open_fd(path, flags)
+        code = errno            # before code of others runs
     if target.fd < 0:
-        fail(errno, f"open {what}", thing)
+        fail(code, f"open {what}", thing)
     target.opened = True
     return target
 

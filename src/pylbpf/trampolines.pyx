@@ -172,7 +172,7 @@ cdef int setup_program(Handle handle, libbpf.bpf_program *program, bint overridi
         code = setup_in_python(handle, program, record, call)
         let_signals_through(call, False)
     if (code == 0 and overriding and record.prepares and <int>libbpf.bpf_program__type(program) != routed
-            and handle.bindings[handle.bound - 1].record != NULL):      # nor did setup drop it
+            and handle.bindings[handle.bound - 1].record == record):    # nor did setup drop it
         # libbpf has dropped the callback along with the type.
         add_line(call, LOST_HOOK, strlen(LOST_HOOK))
         return -EBUSY

@@ -4,6 +4,7 @@ The GIL is taken only for callbacks that are written in Python. Nothing stays lo
 """
 from cpython.object cimport PyObject
 cimport cython
+from libc.errno cimport EMFILE, ENFILE, ENOMEM
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset, strstr
 
@@ -77,7 +78,7 @@ cdef void describe(Finding *finding, libbpf.bpf_program *program) noexcept nogil
 cdef Verdict judge(int code, const char *said, const char *log) noexcept nogil:
     if code == 0:
         return ACCEPTED
-    if not log[0]:
+    if not log[0] or code == -EMFILE or code == -ENFILE or code == -ENOMEM:    # which is not the verifier's word
         return FAILED
     # Beyond the verifier an object may fail for what it lacks, as other programs in its maps.
     return REJECTED if said != NULL and strstr(said, NOT_LOADED) != NULL else ACCEPTED
