@@ -1,3 +1,2 @@
-"""Descriptors of what the kernel holds."""
-
+# Only for other rooms.
 def close_numbers(numbers: dict[str, int]) -> None: ...
