@@ -256,8 +256,8 @@ def gen_loader(Object object not None):
     try:
         handle.require(1 << OPEN, "generate loader of")
         check_loadable(handle)
-        spare = fcntl(0, F_DUPFD_CLOEXEC, <int>3)
         begin_load(handle, "generate loader of", False)
+        spare = fcntl(0, F_DUPFD_CLOEXEC, <int>3)
         enter(&call, <PyObject *>handle)
         with nogil:
             code = libbpf.bpf_object__gen_loader(handle.ptr, &opts)

@@ -9,7 +9,7 @@ from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, PyTh
 cimport cython
 from libc.errno cimport EAGAIN, EBUSY
 from libc.string cimport memset
-from posix.unistd cimport usleep
+from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
 from .c cimport libbpf, uapi
 from .call cimport Call, clear, enter, leave, note_missing
@@ -32,6 +32,7 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_rwlock_init(pthread_rwlock_t *lock, const void *attributes)
     int pthread_rwlock_rdlock(pthread_rwlock_t *lock)
     int pthread_rwlock_trywrlock(pthread_rwlock_t *lock)
+    int pthread_rwlock_timedwrlock(pthread_rwlock_t *lock, const timespec *until)
     int pthread_rwlock_unlock(pthread_rwlock_t *lock)
     int pthread_atfork(void (*prepare)() noexcept, void (*parent)() noexcept, void (*child)() noexcept)
 
@@ -43,6 +44,10 @@ cdef extern from *:
     """
     int pylbpf_inside           # how often this thread is behind the gate: a print callback may come from there
     int pylbpf_change(int *counter, int by) nogil
+
+cdef enum:
+    LONGEST_WAIT = 100000000    # nanoseconds without looking for signals
+    SECOND = 1000000000
 
 cdef bint _installed = False
 
@@ -100,10 +105,21 @@ cdef void lock_writers() noexcept:
         PyThread_acquire_lock(_writers, WAIT_LOCK)
 
 
+cdef int wait_a_while() noexcept nogil:
+    """For the gate; 0 if it is ours."""
+    cdef timespec until
+    clock_gettime(CLOCK_REALTIME, &until)
+    until.tv_nsec += LONGEST_WAIT
+    if until.tv_nsec >= SECOND:
+        until.tv_nsec -= SECOND
+        until.tv_sec += 1
+    return pthread_rwlock_timedwrlock(&_gate, &until)
+
+
 cdef int add_to_libbpf(const char *section, int type, int attach_type, long cookie) except -1:
     cdef libbpf.libbpf_prog_handler_opts opts
     cdef Call call
-    cdef int id
+    cdef int id, busy
     if pylbpf_inside:
         raise HandlerBusyError(_errno.EBUSY, "libbpf's table cannot change while it is searched, as by the call that "
                                "prints this", "register", "handler")
@@ -114,9 +130,11 @@ cdef int add_to_libbpf(const char *section, int type, int attach_type, long cook
     opts.prog_prepare_load_fn = on_prepare_load
     opts.prog_attach_fn = on_attach
     # Opens are waited for as long as they take; but a signal handler may raise.
-    while pthread_rwlock_trywrlock(&_gate):
+    while True:
         with nogil:
-            usleep(100)
+            busy = wait_a_while()
+        if not busy:
+            break
         PyErr_CheckSignals()
     enter(&call, NULL)
     with nogil:
