@@ -174,7 +174,8 @@ def test_exit_status(folder, verdict, status):
     (["x", "-f", "insn_count<many"], "'many' is not a number"), (["x", "-c", "/nonexistent"], "No such file"),
     (["x", "-c", "{folder}/xdp.bpf.o"], "xdp.bpf.o"), (["x", "-c", "{folder}/no.json"], "no.json"),
     (["x", "--csv", "-", "--json", "-"], "standard output"), (["x", "--jobs", "0"], "jobs"),
-    (["x", "-s", "colour"], "colour"), (["x", "--fail-on", "doubt"], "doubt"),
+    (["x", "-s", "colour"], "colour"), (["x", "--threshold", "nan"], "nan is not a number"), (["x", ""], "a path is empty"),
+    (["x", "--fail-on", "doubt"], "doubt"),
 ])
 def test_mistakes(folder, arguments, words):
     (folder / "empty").mkdir()

@@ -36,6 +36,13 @@ def test_report_and_json_say_the_same():
         assert finding["status"] in doctor.STYLES and (finding["status"] == "ok") == (finding["reason"] == "")
 
 
+def test_with_nobody_to_tell():
+    """Standard output is closed: Python has none then."""
+    code = f'exec "{sys.executable}" -m pylbpf doctor --json >&-'
+    result = subprocess.run(["sh", "-c", code], capture_output=True, text=True, env=environment(), check=False)
+    assert result.stderr == "" and result.returncode in (0, 1)
+
+
 def test_names_the_libbpf_that_runs():
     values = {(finding.group, finding.name): finding.value for finding in doctor.examine()}
     assert values["libbpf", "version"] == pylbpf.libbpf_version_string()

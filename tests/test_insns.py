@@ -46,7 +46,7 @@ def test_insns_are_a_sequence_of_insn(insns):
 
 
 def test_index_out_of_range(insns):
-    for at in (len(insns), -len(insns) - 1, 1 << 62):
+    for at in (len(insns), -len(insns) - 1, 1 << 62, 1 << 70):
         with pytest.raises(IndexError):
             insns[at]
     for wrong in ("0", None, 1.0, (0, 1)):

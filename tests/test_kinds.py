@@ -114,6 +114,7 @@ def test_maps_in_maps(type):
         outer[2] = inner
         with outer[2] as found:
             assert isinstance(found, Map) and found.type is MapType.ARRAY and found.typed(value="u8")[1] == 11
+            assert outer.setdefault(3, inner).info().id == outer.setdefault(3, found).info().id == inner.info().id
         with pytest.raises(TypeError):
             outer[2] = "inner"
         with make(MapType.HASH, key="u4", value="u2") as other, pytest.raises(pylbpf.BpfError):

@@ -71,9 +71,10 @@ def test_of_the_kernel():
     assert symbols.kernel() is kernel and len(symbols.Kernel()) > 0
 
 
-def test_names_that_overlap_cost_no_memory(tmp_path):
-    """3000 symbols in one string of a megabyte."""
-    count, strings = 3000, b"x" * (1 << 20)
+@pytest.mark.parametrize("strings", [b"x" * (1 << 20), (b"x" * 65535 + b"\0") * 16])
+def test_names_that_overlap_cost_no_memory(tmp_path, strings):
+    """3000 symbols in a megabyte without an end, and in 16 strings of 64 KiB."""
+    count = 3000
     table = b"".join(struct.pack("=IBBHQQ", at, 2, 0, 1, at, 1) for at in range(count))
     header = b"\x7fELF" + bytes([2, 1 if sys.byteorder == "little" else 2, 1]) + bytes(9) + struct.pack(
         "=HHIQQQIHHHHHH", 3, 62, 1, 0, 0, 64 + len(table) + len(strings), 0, 64, 56, 0, 64, 2, 0)

@@ -5,6 +5,7 @@ import concurrent.futures
 import contextlib
 import ctypes
 import errno
+import json
 import logging
 import multiprocessing
 import os
@@ -668,6 +669,18 @@ def test_no_csv_of_ours(tmp_path, text):
 def test_no_json_of_ours(tmp_path, text):
     (tmp_path / "json").write_text(text)
     with pytest.raises(ValueError):
+        VerifyReport.from_json(tmp_path / "json")
+
+
+@pytest.mark.parametrize(("column", "value"), [
+    ("insns_processed", "many"), ("seconds", None), ("verification_time", [1]), ("verdict", None), ("reason", 5),
+    ("stack_depths", ["8"]), ("errno", 1.5), ("log", {}),
+])
+def test_no_field_of_ours(tmp_path, column, value):
+    whole = json.loads(RESULTS.to_json())
+    whole["results"][1][column] = value
+    (tmp_path / "json").write_text(json.dumps(whole))
+    with pytest.raises(ValueError, match=column):
         VerifyReport.from_json(tmp_path / "json")
 
 

@@ -17,6 +17,7 @@ from .handle cimport CLOSED, Handle, OPENING, Record, phase_name
 from .loading cimport Plan, Task, VIEWS_IN_USE, WRONG_PHASE, scan_item, work_on_item
 from .object cimport Object, make_object
 from .opening cimport Request, conclude_load
+from .paths cimport is_path
 from .registry cimport end_open
 from .workers cimport Crew, callback, thread_count
 
@@ -323,14 +324,14 @@ cdef bint may_leave_out(Handle handle) noexcept:
 
 cdef object key_of(object source):
     """What an item is known by in the report of another call."""
-    return _os.fspath(source) if isinstance(source, _os.PathLike) else source if isinstance(source, (str, bytes)) else id(source)
+    return _os.fspath(source) if is_path(source) else source if isinstance(source, bytes) else id(source)
 
 
 cdef list expand(object items):
     """The sources, with patterns replaced by the files that they match."""
     import glob
     cdef list sources = []
-    if isinstance(items, (str, bytes, bytearray, memoryview, Object)) or isinstance(items, _os.PathLike) or not isinstance(items, _Iterable):
+    if isinstance(items, (bytes, bytearray, memoryview, Object)) or is_path(items) or not isinstance(items, _Iterable):
         items = [items]
     for item in items:
         if isinstance(item, str) and glob.has_magic(item) and not _os.path.exists(item):

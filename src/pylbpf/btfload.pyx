@@ -11,7 +11,7 @@ from .c cimport bpf, uapi
 from .c cimport btf as c_btf
 from .call cimport Call, enter
 from .errors cimport fail, finish
-from .paths cimport name_bytes, number_of
+from .paths cimport name_bytes, number_of, path_bytes, path_text
 
 from .btffile import read_btf
 from .errors import LibbpfError
@@ -95,7 +95,7 @@ def from_id(id):
 
 
 def parse(path, base):
-    label = _os.fsdecode(path)
+    label = path_text(path_bytes(path))
     data, own_base = read_btf(path)
     if own_base is not None:
         if base is not None:

@@ -9,9 +9,10 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport realloc
 from libc.string cimport memcpy
 from posix.signal cimport SIG_SETMASK, sigset_t
-from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
+from posix.time cimport timespec
 from posix.unistd cimport close
 
+from .deadline cimport a_while_from_now
 from .workers cimport block_signals
 
 cdef extern from "<signal.h>" nogil:
@@ -35,8 +36,6 @@ cdef extern from "<pthread.h>" nogil:
 
 cdef enum:
     CLOSERS = 4                 # that the next one waits in the kernel already saves a few percent
-    LONGEST_WAIT = 100000000    # nanoseconds without looking for signals
-    SECOND = 1000000000
 
 cdef pthread_mutex_t _mutex     # guards all that follows
 cdef pthread_cond_t _news
@@ -162,11 +161,7 @@ cdef bint wait_a_while(unsigned long long number) noexcept nogil:
     cdef bint done
     pthread_mutex_lock(&_mutex)
     if not closed(number):
-        clock_gettime(CLOCK_REALTIME, &until)
-        until.tv_nsec += LONGEST_WAIT
-        if until.tv_nsec >= SECOND:
-            until.tv_nsec -= SECOND
-            until.tv_sec += 1
+        a_while_from_now(&until)
         pthread_cond_timedwait(&_news, &_mutex, &until)
     done = closed(number)
     pthread_mutex_unlock(&_mutex)

@@ -59,7 +59,7 @@ class _Items(_ItemsView):
 class Contents(_Mapping):
     """Things of an object by name, in the order of the file. Each look-up makes a new, equal one."""
 
-    def __init__(self, handle):
+    def __init__(self, Handle handle not None):
         self._handle = handle
 
     def __getitem__(self, name):

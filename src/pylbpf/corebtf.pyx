@@ -19,7 +19,7 @@ from .c cimport btf as c_btf
 from .call cimport Call, enter
 from .elf cimport check_object
 from .errors cimport fail, finish
-from .paths cimport path_bytes
+from .paths cimport is_path, path_bytes, path_text
 
 from .errors import error_class
 
@@ -256,10 +256,6 @@ def shared_btf(objects):
 
 # For people
 
-cdef bint is_path(object source):
-    return isinstance(source, str) or isinstance(source, _os.PathLike)
-
-
 cdef str subject_of(object source):
     return _os.fsdecode(source) if is_path(source) else "<memory>"
 
@@ -306,7 +302,7 @@ cdef int trim_other(object path, pylbpf_names *names, unsigned char **result, si
     with nogil:
         btf = c_btf.btf__parse(c_path, NULL)
         code = 0 if btf != NULL else -errno if errno else -EINVAL
-    finish(&call, code, "read types of", _os.fsdecode(raw))
+    finish(&call, code, "read types of", path_text(raw))
     with nogil:
         data = <const unsigned char *>c_btf.btf__raw_data(btf, &length)
         code = -ENOMEM if data == NULL else pylbpf_trim(data, length, names, result, size)

@@ -1,7 +1,7 @@
 """How long a call may wait: seconds from users, a moment inside, milliseconds for the kernel. And how much it may take."""
 from _operator import index as _index
 
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
 
 cdef double FOREVER = float("inf")
 
@@ -10,6 +10,14 @@ cdef double now() noexcept nogil:
     cdef timespec time
     clock_gettime(CLOCK_MONOTONIC, &time)
     return time.tv_sec + time.tv_nsec * 1e-9
+
+
+cdef void a_while_from_now(timespec *until) noexcept nogil:
+    clock_gettime(CLOCK_REALTIME, until)
+    until.tv_nsec += LONGEST_WAIT
+    if until.tv_nsec >= 1000000000:
+        until.tv_nsec -= 1000000000
+        until.tv_sec += 1
 
 
 cdef double deadline_of(object timeout, str what="timeout") except? -1:

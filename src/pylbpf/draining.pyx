@@ -5,12 +5,12 @@ from libc.errno cimport errno
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from posix.signal cimport SIG_SETMASK, sigset_t
-from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
+from posix.time cimport timespec
 from posix.unistd cimport close as close_fd, write
 
 from .block cimport Block, Pool
 from .c.system cimport EFD_CLOEXEC, EFD_NONBLOCK, POLLIN, eventfd, pollfd, ppoll
-from .deadline cimport now
+from .deadline cimport LONGEST_WAIT, a_while_from_now, now
 from .errors cimport fail
 from .feed cimport FULL, MISFIT, Feed, Stop
 from .handle cimport fork_generation
@@ -34,8 +34,6 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const timespec *until)
 
 cdef enum:
-    SECOND = 1000000000
-    LONGEST_WAIT = 100000000    # nanoseconds without a look for signals, or for records sent without a wake-up
     SHORTEST_WAIT = 50000
 
 
@@ -258,11 +256,7 @@ cdef class Draining:
         block = Block.__new__(Block)
         while data == NULL and not over:
             with nogil:
-                clock_gettime(CLOCK_REALTIME, &until)
-                until.tv_nsec += LONGEST_WAIT
-                if until.tv_nsec >= SECOND:
-                    until.tv_sec += 1
-                    until.tv_nsec -= SECOND
+                a_while_from_now(&until)
                 pthread_mutex_lock(&drain.mutex)
                 # What is in hand comes back at once.
                 if not drain.queued and not drain.ended and (drain.in_hand or now() < deadline):

@@ -14,7 +14,7 @@ from .paths cimport number64_of
 from .typed cimport SHORT_WORDS, Typed, WORDS, descriptor_of, rounded
 
 from .definition import possible_cpus
-from .errors import NotSupported
+from .errors import BpfError, NotSupported
 
 libbpf.pylbpf_on_missing = note_missing
 
@@ -140,12 +140,25 @@ cdef class Element(Typed):
         raise KeyError(key)
 
     def setdefault(self, key, default):
-        """Set a key unless it is there, in one step; return the value it has then. Source: bpf_map_update_elem()."""
+        """Set a key unless it is there; return the value it has then.
+
+        One step in the kernel; two in arrays of maps and programs. Source: bpf_map_update_elem().
+        """
+        cdef unsigned long long flags = NOEXIST
         while True:
             try:
-                self.operate(UPDATE, key, default, NOEXIST, None)
+                self.operate(UPDATE, key, default, flags, None)
             except FileExistsError:
                 pass
+            except BpfError as error:
+                # Arrays of descriptors know no flags.
+                if error.errno != EINVAL or not flags:
+                    raise
+                flags = 0
+                found = self.look_up(key)
+                if found is MISSING:
+                    continue
+                return found
             found = self.look_up(key)
             if found is not MISSING:    # else somebody has just deleted it
                 return found

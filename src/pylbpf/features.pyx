@@ -15,9 +15,7 @@ cdef enum:
     SOCKET_FILTER = 1       # enum bpf_prog_type
     ARRAY = 2               # enum bpf_map_type
     ENOTSUPP = 524          # of the kernel alone
-    SYS_ADMIN = 21          # bits of linux/capability.h
 
-cdef unsigned long long NEEDED = 1ULL << 39 | 1ULL << 38 | 1 << 12     # CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN
 
 cdef extern from * nogil:
     """
@@ -78,13 +76,10 @@ cdef int check_no(int number) except -1:
     """After a no: whether this process might have had a yes with more rights, or more descriptors."""
     if number == EMFILE or number == ENFILE or number == ENOMEM:
         fail(number, "probe", "what the kernel knows")
-    cdef unsigned long long held = NEEDED
-    with open("/proc/self/status") as file:
-        for line in file:
-            if line.startswith("CapEff:"):
-                held = int(line.split()[1], 16)
-    if not held >> SYS_ADMIN & 1 and held & NEEDED != NEEDED:
-        fail(EPERM, "probe", "what the kernel knows: without CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN a no is not sure")
+    from .rights import missing
+    lacking = missing("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN")
+    if lacking:
+        fail(EPERM, "probe", f"what the kernel knows: without {' and '.join(lacking)} a no is not sure")
     return 0
 
 

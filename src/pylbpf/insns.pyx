@@ -1,6 +1,7 @@
 """Instructions of a program, seen where libbpf keeps them."""
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.number cimport PyNumber_AsSsize_t
 from cpython.object cimport PyObject
 cimport cython
 
@@ -118,7 +119,7 @@ cdef class Insns:
             if self.loan is not None and self.program != NULL:
                 self.loan.append(part)
             return part
-        at = index
+        at = PyNumber_AsSsize_t(index, IndexError)
         if at < 0:
             at += self.count
         if not 0 <= at < self.count:

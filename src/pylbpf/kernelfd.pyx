@@ -6,7 +6,7 @@ from posix.unistd cimport close as close_fd
 from .c cimport bpf, libbpf
 from .call cimport Call, enter, note_missing
 from .errors cimport fail, finish, need
-from .paths cimport number_of, path_bytes
+from .paths cimport number_of, path_bytes, path_text
 from .targets cimport Target, duplicate_fd, held
 
 libbpf.pylbpf_on_missing = note_missing
@@ -35,7 +35,7 @@ cdef int open_pin(object path, object path_fd, unsigned int file_flags) except -
     enter(&call, NULL)
     with nogil:
         fd = bpf.bpf_obj_get_opts(c_path, &opts) if opts.file_flags else bpf.bpf_obj_get(c_path)
-    finish(&call, fd, "open pin", raw.decode("utf-8", "surrogateescape"))
+    finish(&call, fd, "open pin", path_text(raw))
     return fd
 
 
@@ -59,7 +59,7 @@ cdef int pin_descriptor(int fd, object path, object path_fd, object subject) exc
             folder = held(path_fd, "path_fd")
             opts.path_fd = folder.fd
             opts.file_flags = PATH_FD
-        words = f"{words} to {raw.decode('utf-8', 'surrogateescape')}"
+        words = f"{words} to {path_text(raw)}"
         enter(&call, NULL)
         with nogil:
             code = bpf.bpf_obj_pin_opts(own, c_path, &opts) if opts.file_flags else bpf.bpf_obj_pin(own, c_path)

@@ -13,7 +13,7 @@ from .call cimport Call, enter, note_missing
 from .errors cimport fail, finish
 from .handle cimport fork_generation
 from .kernelfd cimport MAP, open_number, open_pin
-from .paths cimport is_of_kind, name_bytes, path_bytes
+from .paths cimport is_of_kind, name_bytes, path_bytes, path_text
 from .targets cimport descriptor_of, duplicate_fd
 
 from .errors import StateError
@@ -117,7 +117,7 @@ cdef KernelMap duplicated_map(object fd):
 cdef KernelMap pinned_map(object path, object path_fd, unsigned int file_flags):
     cdef KernelMap made = own_map(open_pin(path, path_fd, file_flags), None)
     if path_fd is None:
-        made.pin_path = path_bytes(path).decode("utf-8", "surrogateescape")
+        made.pin_path = path_text(path_bytes(path))
     return made
 
 

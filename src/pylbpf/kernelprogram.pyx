@@ -13,7 +13,7 @@ from .handle cimport fork_generation
 from .info cimport ProgramInfo, program_info
 from .kernelfd cimport PROGRAM, open_number, open_pin, pin_descriptor
 from .link cimport link_of_descriptor
-from .paths cimport is_of_kind, name_bytes, number64_of, number_of
+from .paths cimport is_of_kind, name_bytes, number64_of, number_of, path_bytes, path_text
 from .targets cimport descriptor_of, duplicate_fd
 
 from .errors import StateError
@@ -154,7 +154,7 @@ cdef class KernelProgram(Hooking):
         finally:
             self.unlock(locked)
         if path_fd is None:
-            self.where = os.fsdecode(path)
+            self.where = path_text(path_bytes(path))
 
     def unpin(self, path=None):
         """Remove a pin, by default the one at pin_path. As bpf_program__unpin() does it: unlink(2)."""
@@ -164,7 +164,7 @@ cdef class KernelProgram(Hooking):
         if path is None:
             raise ValueError(f"{self} has no pin_path: give a path")
         os.unlink(path)
-        if os.fsdecode(path) == self.where:
+        if path_text(path_bytes(path)) == self.where:
             self.where = None
 
     def attach_raw_tracepoint(self, name=None, *, cookie=0):
@@ -212,7 +212,7 @@ def open_pinned(path, flags, path_fd):
     import os
     cdef KernelProgram made = own_program(open_pin(path, path_fd, number_of(flags, "flags")), path)
     if path_fd is None:
-        made.where = os.fsdecode(path)
+        made.where = path_text(path_bytes(path))
     return made
 
 

@@ -1,5 +1,4 @@
 """What kinds of maps mean by keys and values that are more than numbers: descriptors, prefixes, devices, stacks."""
-import os as _os
 
 from libc.errno cimport errno
 from libc.string cimport memcpy, memset
@@ -8,7 +7,7 @@ from posix.fcntl cimport O_CLOEXEC, open as open_fd
 from .c cimport uapi
 from .codec cimport Codec, RAW, UNSIGNED, int_codec
 from .errors cimport fail
-from .paths cimport number_of, path_bytes
+from .paths cimport is_path, number_of, path_bytes
 from .targets cimport interface_index
 
 cdef extern from "<fcntl.h>" nogil:
@@ -71,7 +70,7 @@ cdef class Borrowed(Codec):
         cdef bytes path
         if isinstance(value, (bytes, bytearray, memoryview)) and len(value) == self.size:
             return self.copy(value, out)
-        if self.files and (isinstance(value, str) or isinstance(value, _os.PathLike)):
+        if self.files and is_path(value):
             path = path_bytes(value)
             if self.opened >= 0:
                 self.close_opened()

@@ -15,7 +15,7 @@ from .call cimport Call, enter
 from .errors cimport fail, finish
 from .handle cimport Handle, fork_generation, leave_place, take_place
 from .kernelfd cimport LINK, open_number, open_pin, pin_descriptor
-from .paths cimport is_of_kind, number_of, path_bytes
+from .paths cimport is_of_kind, number_of, path_bytes, path_text
 from .targets cimport Target, descriptor_of, duplicate_fd, held
 
 from .errors import NotSupported, StateError
@@ -380,7 +380,7 @@ cdef class Link:
         if self.kind == BARE_LINK:
             return self.pinned
         path = libbpf.bpf_link__pin_path(self.ptr)
-        return None if path == NULL else path.decode("utf-8", "surrogateescape")
+        return None if path == NULL else path_text(path)
 
     def pin(self, path, *, path_fd=None):
         """Pin the link in a BPF file system, so that it outlives the process.
@@ -390,7 +390,7 @@ cdef class Link:
         """
         cdef bytes raw = path_bytes(path)
         cdef const char *where = raw
-        cdef str words = _os.fsdecode(raw)
+        cdef str words = path_text(raw)
         cdef libbpf.bpf_link *ptr = self.live()
         cdef Call call
         cdef int code
@@ -442,7 +442,7 @@ cdef class Link:
         """
         cdef bytes raw = path_bytes(path)
         cdef const char *where = raw
-        cdef str words = _os.fsdecode(raw)
+        cdef str words = path_text(raw)
         cdef str hook = f"pinned at {words}"
         cdef libbpf.bpf_link *ptr
         cdef Call call

@@ -18,7 +18,7 @@ from .kernelmap cimport KernelMap, create_map, duplicated_map, numbered_map, pin
 from .mapping cimport Mapping
 from .memory cimport map_memory, view_initial
 from .link cimport Link, STRUCT_OPS_LINK, make_link
-from .paths cimport number64_of, number_of, path_bytes
+from .paths cimport number64_of, number_of, path_bytes, path_text
 
 from .errors import BpfError
 
@@ -240,7 +240,7 @@ cdef class Map(Mapping):
         if self.ptr == NULL:
             return self.kernel.pin_path
         cdef const char *path = libbpf.bpf_map__pin_path(self.live())
-        return None if path == NULL else path.decode("utf-8", "surrogateescape")
+        return None if path == NULL else path_text(path)
 
     @pin_path.setter
     def pin_path(self, path):
@@ -297,7 +297,7 @@ cdef class Map(Mapping):
     cdef int pin_or_unpin_lone(self, object path, bint pin) except -1:
         cdef bytes raw = path_bytes(path)
         cdef const char *c_path = raw
-        cdef str text = raw.decode("utf-8", "surrogateescape")
+        cdef str text = path_text(raw)
         cdef str folder = _os.path.dirname(text) or "."
         cdef bint fresh = False
         cdef int code

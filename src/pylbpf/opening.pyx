@@ -21,7 +21,7 @@ from .elf cimport check_object
 from .errors cimport finish, need
 from .handle cimport CLOSED, FAILED, Handle, LOADED, OPEN, PREPARED
 from .overrides cimport enter_gate, leave_gate
-from .paths cimport name_bytes, path_bytes
+from .paths cimport is_path, name_bytes, path_bytes, path_text
 from .registry cimport begin_open, end_open
 from .workers cimport block_signals
 
@@ -128,7 +128,7 @@ cdef void open_job(Job *job, Handle handle) noexcept nogil:
 cdef class Request:
     def __cinit__(self, source, *, name=None, handlers=(), pin_root_path=None, kconfig=None, btf_custom_path=None,
                   bint relaxed_maps=False, unsigned int log_level=0, token_path=None):
-        cdef bint in_memory = not (isinstance(source, str) or isinstance(source, _os.PathLike))
+        cdef bint in_memory = not is_path(source)
         cdef libbpf.bpf_object_open_opts *opts = &self.job.opts
         cdef Handle handle
         cdef bytes raw_path = None if in_memory else path_bytes(source)
@@ -187,10 +187,10 @@ cdef class Request:
             "token_path": token_path,
         }
         handle = Handle.__new__(Handle)
-        handle.name = name or ("<memory>" if in_memory else _os.fsdecode(raw_path.rpartition(b"/")[2]))
+        handle.name = name or ("<memory>" if in_memory else path_text(raw_path.rpartition(b"/")[2]))
         handle.verbose = log_level != 0
         self.handle = handle
-        self.subject = handle.name if in_memory else _os.fsdecode(raw_path)
+        self.subject = handle.name if in_memory else path_text(raw_path)
         begin_open(handle, self.options["handlers"])
 
     def __dealloc__(self):

@@ -9,10 +9,11 @@ from cpython.pythread cimport PyThread_acquire_lock, PyThread_release_lock, PyTh
 cimport cython
 from libc.errno cimport EAGAIN, EBUSY
 from libc.string cimport memset
-from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
+from posix.time cimport timespec
 
 from .c cimport libbpf, uapi
 from .call cimport Call, clear, enter, leave, note_missing
+from .deadline cimport a_while_from_now
 from .errors cimport fail
 from .handle cimport Handle
 from .sections cimport match
@@ -44,10 +45,6 @@ cdef extern from *:
     """
     int pylbpf_inside           # how often this thread is behind the gate: a print callback may come from there
     int pylbpf_change(int *counter, int by) nogil
-
-cdef enum:
-    LONGEST_WAIT = 100000000    # nanoseconds without looking for signals
-    SECOND = 1000000000
 
 cdef bint _installed = False
 
@@ -108,11 +105,7 @@ cdef void lock_writers() noexcept:
 cdef int wait_a_while() noexcept nogil:
     """For the gate; 0 if it is ours."""
     cdef timespec until
-    clock_gettime(CLOCK_REALTIME, &until)
-    until.tv_nsec += LONGEST_WAIT
-    if until.tv_nsec >= SECOND:
-        until.tv_nsec -= SECOND
-        until.tv_sec += 1
+    a_while_from_now(&until)
     return pthread_rwlock_timedwrlock(&_gate, &until)
 
 

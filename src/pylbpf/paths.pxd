@@ -1,5 +1,8 @@
 """What goes to C."""
 cdef bytes path_bytes(object path)
+# Whether it names a file: a str or an os.PathLike. Bytes are contents.
+cdef bint is_path(object source) except -1
+cdef str path_text(const char *raw)
 cdef bytes name_bytes(object name, str what)
 # Any integer; TypeError for what would have to be cut or parsed.
 cdef object index_of(object value, str what)

@@ -17,6 +17,15 @@ cdef bytes path_bytes(object path):
     return raw
 
 
+cdef bint is_path(object source) except -1:
+    # One isinstance() with a tuple would lose an exception of PathLike's own check.
+    return isinstance(source, str) or isinstance(source, _os.PathLike)
+
+
+cdef str path_text(const char *raw):
+    return _os.fsdecode(<bytes>raw)
+
+
 cdef bytes name_bytes(object name, str what):
     """A name as bytes; surrogates carry bytes that are not UTF-8 through, as in names that C handed out."""
     if not isinstance(name, str):

@@ -14,7 +14,7 @@ from .errors cimport finish
 from .handle cimport FAILED, Handle, LOADED, OPEN, OPENING, PREPARED, Record, no_handler
 from .insns cimport Insns, check_insns_of, view_insns
 from .kernelfd cimport pin_descriptor
-from .paths cimport name_bytes, number_of, path_bytes
+from .paths cimport name_bytes, number_of, path_bytes, path_text
 from .targets cimport descriptor_of, interface_index
 
 from .errors import StateError
@@ -522,7 +522,7 @@ cdef class Program(Attachable):
         cdef Call call
         cdef int code
         cdef bint locked = self.begin(operation)
-        cdef str words = f"{self}, {raw.decode('utf-8', 'surrogateescape')}"
+        cdef str words = f"{self}, {path_text(raw)}"
         enter(&call, <PyObject *>self.handle)
         with nogil:
             code = libbpf.bpf_program__pin(self.ptr, where) if pin else libbpf.bpf_program__unpin(self.ptr, where)

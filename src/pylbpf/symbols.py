@@ -14,7 +14,8 @@ __all__ = ["Symbol", "Kernel", "Process", "kernel"]
 
 FUNCTIONS = {2, 10}     # STT_FUNC, STT_GNU_IFUNC
 TABLES = {2, 11}        # SHT_SYMTAB, SHT_DYNSYM
-LONGEST = 1 << 16        # bytes of a name: names may overlap, and a file of a megabyte make gigabytes of them
+LONGEST = 1 << 16       # bytes of a name
+MOST_NAMES = 4          # bytes of all names, for each byte of the file: they may overlap, and a megabyte make gigabytes of them
 SHORT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES}
 
 
@@ -113,14 +114,19 @@ class File:
         headers = [struct.unpack_from("=IIQQQQI" if wide else "=IIIIIII", data, sections + at * section_size)
                    for at in range(section_count)]
         found: list[tuple[int, str, str]] = []
-        for _, kind, _, _, offset, length, link in headers:
-            if kind in TABLES:
+        budget = MOST_NAMES * len(data)
+        for wanted in TABLES:
+            # There is one of each at most.
+            for offset, length, link in [header[4:] for header in headers if header[1] == wanted][:1]:
                 strings = headers[link][4]
                 for entry in struct.iter_unpack("=IBBHQQ" if wide else "=IIIBBH", data[offset:offset + length]):
                     name, info, section, address = ((entry[0], entry[1], entry[3], entry[4]) if wide
                                                     else (entry[0], entry[3], entry[5], entry[1]))
                     if info & 15 in FUNCTIONS and section:
                         end = data.find(b"\0", strings + name, strings + name + LONGEST)
+                        budget -= end - strings - name if end >= 0 else LONGEST
+                        if budget < 0:
+                            raise ValueError("names without end")
                         if end >= 0:
                             found.append((address, data[strings + name:end].decode(errors="replace"), ""))
         self.table = Table(found)

@@ -121,7 +121,10 @@ cdef class TcHook:
         finish(&call, code, title, self)
 
     def query(self, handle, priority):
-        """The TcFilter of that handle and priority; FileNotFoundError if there is none. Source: bpf_tc_query()."""
+        """The TcFilter of that handle and priority; FileNotFoundError if there is none.
+
+        BpfError (EINVAL) where the interface has no qdisc for it. Source: bpf_tc_query().
+        """
         cdef libbpf.bpf_tc_opts opts
         cdef Call call
         cdef int code

@@ -109,7 +109,7 @@ cdef class Typed(Arrays):
                     return None
             types = libbpf.bpf_object__btf(self.handle.ptr)
             return None if types == NULL else make_btf(self.handle, types)
-        self.kernel.live()
+        self.descriptor()
         if self.kernel.info.btf_id == 0:
             return None
         if self.kernel.types is None:

@@ -311,7 +311,8 @@ cdef class Verification(Crew):
         crew.run(threads)
         if work.memory_gone:
             raise MemoryError()
-        order = sorted(range(work.count), key=self.cost, reverse=True)
+        costs = [work.sources[at].cost for at in range(work.count)]
+        order = sorted(range(work.count), key=costs.__getitem__, reverse=True)
         for at in range(work.count):
             work.order[at] = order[at]
         if sharing and work.names.count:
@@ -320,9 +321,6 @@ cdef class Verification(Crew):
                 work.shared = <PyObject *>self.shared
                 work.btf = self.shared.path
         return 0
-
-    def cost(self, size_t at):
-        return self.work.sources[at].cost
 
     cdef void stop(self) noexcept nogil:
         Crew.stop(self)

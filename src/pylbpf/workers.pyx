@@ -14,8 +14,9 @@ from libc.signal cimport SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from posix.signal cimport SIG_SETMASK, sigdelset, sigfillset, sigset_t
-from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
+from posix.time cimport timespec
 
+from .deadline cimport a_while_from_now
 from .handle cimport fork_generation
 
 from .errors import StateError
@@ -63,8 +64,6 @@ cdef extern from * nogil:
 cdef enum:
     STACK = 8 << 20             # libbpf recurses through subprograms and types
     MOST_THREADS = 1024
-    LONGEST_WAIT = 100000000    # nanoseconds without looking for signals
-    SECOND = 1000000000
 
 cdef size_t NONE = <size_t>-1   # in `finished`: not yet
 
@@ -247,11 +246,7 @@ cdef class Crew:
             if gone and self.told == get(&toil.ended):
                 return 0
             with nogil:
-                clock_gettime(CLOCK_REALTIME, &until)
-                until.tv_nsec += LONGEST_WAIT
-                if until.tv_nsec >= SECOND:
-                    until.tv_nsec -= SECOND
-                    until.tv_sec += 1
+                a_while_from_now(&until)
                 if sem_timedwait(&toil.news, &until) == 0:
                     while sem_trywait(&toil.news) == 0:     # several at once
                         pass

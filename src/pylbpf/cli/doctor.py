@@ -5,25 +5,24 @@ import json as _json
 import os
 import platform
 import resource
-import sys
 from importlib import metadata
 from typing import Iterator, NamedTuple
 
 import click
 
 import pylbpf
+from pylbpf import rights as _rights
 
 from . import _screen
 
 STYLES = {"ok": "green", "limited": "yellow", "missing": "red"}
-# Capability: its number, and what is not possible without it.
+# What is not possible without them.
 CAPABILITIES = {
-    "CAP_BPF": (39, "maps and programs"),
-    "CAP_PERFMON": (38, "tracing programs: kprobes, tracepoints, perf events"),
-    "CAP_NET_ADMIN": (12, "network programs: XDP, traffic control, sockets"),
-    "CAP_SYS_ADMIN": (21, "some links, and looking things up by number"),
+    "CAP_BPF": "maps and programs",
+    "CAP_PERFMON": "tracing programs: kprobes, tracepoints, perf events",
+    "CAP_NET_ADMIN": "network programs: XDP, traffic control, sockets",
+    "CAP_SYS_ADMIN": "some links, and looking things up by number",
 }
-SYS_ADMIN = 21
 
 
 class Finding(NamedTuple):
@@ -88,20 +87,13 @@ def kernel() -> Iterator[Finding]:
 
 
 def rights() -> Iterator[Finding]:
-    held = None
-    try:
-        with open("/proc/self/status") as status:
-            held = next((int(line.split()[1], 16) for line in status if line.startswith("CapEff:")), None)
-    except OSError:
-        pass
-    if held is None:
+    known = _rights.held()
+    if known is None:
         yield Finding("rights", "capabilities", "unknown", "limited", "/proc/self/status cannot be read")
-    capabilities = {} if held is None else CAPABILITIES
-    held = held or 0
-    root = bool(held >> SYS_ADMIN & 1)
-    for name, (number, what) in capabilities.items():
-        has = bool(held >> number & 1)
-        implied = root and name in ("CAP_BPF", "CAP_PERFMON")
+    held = known or set()
+    for name, what in () if known is None else CAPABILITIES.items():
+        has = name in held
+        implied = "CAP_SYS_ADMIN" in held and name in ("CAP_BPF", "CAP_PERFMON")
         yield Finding("rights", name, "yes" if has else "by CAP_SYS_ADMIN" if implied else "no",
                       "ok" if has or implied else "limited", "" if has or implied else f"refused: {what}")
     unprivileged = read("/proc/sys/kernel/unprivileged_bpf_disabled")
@@ -169,7 +161,7 @@ def command(json: bool) -> int:
     """
     findings = examine()
     if json:
-        _json.dump([finding._asdict() for finding in findings], sys.stdout, indent=2)
+        click.echo(_json.dumps([finding._asdict() for finding in findings], indent=2))
         print()
     else:
         show(findings)

@@ -42,6 +42,18 @@ def read_report(context: click.Context, parameter: click.Parameter, path: Option
         raise click.BadParameter(f"{path}: {error}") from None
 
 
+def check_number(context: click.Context, parameter: click.Parameter, number: float) -> float:
+    if number != number:
+        raise click.BadParameter("nan is not a number")
+    return number
+
+
+def check_paths(context: click.Context, parameter: click.Parameter, paths: tuple[str, ...]) -> tuple[str, ...]:
+    if "" in paths:
+        raise click.BadParameter("a path is empty")
+    return paths
+
+
 def check_folder(context: click.Context, parameter: click.Parameter, path: Optional[str]) -> Optional[str]:
     """What cannot be written is told before hours of work, not after them."""
     folder = os.path.dirname(path or "") or "."
@@ -51,7 +63,7 @@ def check_folder(context: click.Context, parameter: click.Parameter, path: Optio
 
 
 @click.command(short_help="What the kernel's verifier says of each program of many objects.")
-@click.argument("paths", nargs=-1, required=True, metavar="DIR|FILE...")
+@click.argument("paths", nargs=-1, required=True, callback=check_paths, metavar="DIR|FILE...")
 @click.option("-j", "--jobs", type=click.IntRange(1, 1024), metavar="N", help="Threads; one for each usable CPU.")
 @click.option("-p", "--programs", multiple=True, metavar="GLOB", help="Only programs of such names.")
 @click.option("-f", "--filter", "wanted", multiple=True, callback=read_filters, metavar="EXPR",
@@ -65,7 +77,7 @@ def check_folder(context: click.Context, parameter: click.Parameter, path: Optio
               help="Likewise, with logs.")
 @click.option("-c", "--compare", "before", type=click.Path(), callback=read_report, metavar="FILE",
               help="Show what is worse and better than in an earlier FILE of --csv, or .json of --json.")
-@click.option("--threshold", type=click.FloatRange(0), default=0, metavar="PERCENT",
+@click.option("--threshold", type=click.FloatRange(0), default=0, callback=check_number, metavar="PERCENT",
               help="What differs by no more is the same (0).")
 @click.option("--fail-on", multiple=True, type=click.Choice(["rejected", "failed", "refused", "worse"]),
               help="Exit with status 1 if there is one; may be given several times.")

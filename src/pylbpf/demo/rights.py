@@ -4,8 +4,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-CAP_SYS_ADMIN = 21
-NEEDED = {"CAP_BPF": 39, "CAP_PERFMON": 38}  # to make maps and programs; to let programs read kernel memory
+from pylbpf import rights
 
 
 def _read(path: str) -> str:
@@ -15,17 +14,9 @@ def _read(path: str) -> str:
         return ""
 
 
-def _status(field: str) -> str:
-    found = re.search(rf"^{field}:\s*(\S+)", _read("/proc/self/status"), re.MULTILINE)
-    return found.group(1) if found else ""
-
-
 def missing() -> list[str]:
     """Names of the capabilities that tracing programs need and this process does not have."""
-    effective = int(_status("CapEff") or "0", 16)
-    if effective >> CAP_SYS_ADMIN & 1:  # stands in for both
-        return []
-    return [name for name, bit in NEEDED.items() if not effective >> bit & 1]
+    return rights.missing("CAP_BPF", "CAP_PERFMON")  # to make maps and programs; to let programs read kernel memory
 
 
 def explain() -> list[str]:
@@ -48,6 +39,6 @@ def explain() -> list[str]:
     lockdown = re.search(r"\[(\w+)\]", _read("/sys/kernel/security/lockdown"))
     if lockdown and lockdown.group(1) != "none":
         lines.append(f"kernel lockdown is in mode {lockdown.group(1)}: it limits what programs may read")
-    if _status("Seccomp") == "2":
+    if rights.status("Seccomp") == "2":
         lines.append("a seccomp filter is active, as in most containers: it may refuse bpf() to anyone")
     return lines

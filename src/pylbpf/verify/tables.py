@@ -105,11 +105,25 @@ def from_json(text: str, make: Callable[..., VerifyResult]) -> tuple[dict[str, A
         results = []
         for record in whole["results"]:
             record["stack_depths"] = tuple(record["stack_depths"])
-            results.append(make(**record))
+            result = make(**record)
+            check(result)
+            results.append(result)
         about = {"kernel": str(whole["kernel"]), "libbpf": str(whole["libbpf"]), "seconds": float(whole["seconds"])}
         return about, results
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no report of verify_many(): {type(error).__name__}: {error}") from None
+
+
+def check(result: VerifyResult) -> None:
+    """That each field is what a report has there, since others count and compare with it."""
+    if not all(type(depth) is int for depth in result.stack_depths):
+        raise TypeError(f"stack_depths: {result.stack_depths!r}")
+    for columns, types in ((TEXTS + ("log",), (str,)), (TIMES, (float, int)), (COUNTS, (int,))):
+        for column in columns:
+            value = getattr(result, column)
+            known = value is not None or column in ("verdict", "object", "program", "seconds", "errno")
+            if known and type(value) not in types:
+                raise TypeError(f"{column}: {value!r}")
 
 
 # ---------------------------------------------------------------- arrays and frames
