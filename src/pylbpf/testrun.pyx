@@ -28,6 +28,7 @@ cdef enum:
 
 
 @cython.final
+@cython.freelist(8)
 cdef class TestRun:
     """What became of Program.test_run().
 
