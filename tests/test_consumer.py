@@ -158,6 +158,8 @@ def test_target_may_stop_its_consumer(obj, ring):
     while consumer.running:
         time.sleep(0.001)
     consumer.stop()
+    emit(obj, 3)
+    assert len(ring.read_batch(timeout=0)) >= 3     # the ring is free again
 
 
 def test_nobody_else_reads_meanwhile(obj, ring):
@@ -207,7 +209,9 @@ def test_dropped_with_its_ring_it_ends(obj):
     with warning_of_consumer():
         obj.ring_buffer("events", type=NUMBER).start(print)
         gc.collect()
+    end = time.monotonic() + 30
     while len(os.listdir("/proc/self/task")) > threads:
+        assert time.monotonic() < end
         time.sleep(0.001)
 
 

@@ -70,9 +70,11 @@ def wait_for_events(before) -> None:
 
 def test_again_does_nothing(links):
     pylbpf.detach_many(links)
+    assert all(link.closed for link in links)
     pylbpf.detach_many(links)
     links.close()
     links[0].close()
+    assert all(link.closed for link in links)
 
 
 def test_some_are_closed_or_given_twice(obj, links):

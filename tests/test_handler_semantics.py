@@ -230,7 +230,8 @@ def test_negative_result_aborts_the_open(plain):
 
 @pytest.mark.parametrize("result", [0, 1, 7, 2**31 - 1])
 def test_any_other_result_is_success(plain, result):
-    pylbpf.open(plain, handlers=[pylbpf.NativeHandler("sample", setup=SETUP(lambda *_: result))]).close()
+    with pylbpf.open(plain, handlers=[pylbpf.NativeHandler("sample", setup=SETUP(lambda *_: result))]) as obj:
+        assert obj.programs["on_sample"].handler is not None
 
 
 # ---------------------------------------------------------------- prepare_load

@@ -709,7 +709,7 @@ def test_opts_keep_what_they_point_to(plain):
         del info, lines
         opts.fd_array = [opts.prog_btf_fd]
 
-    in_prepare_load(plain, look)
+    assert in_prepare_load(plain, look) is not None     # and the kernel has loaded it
 
 
 @bpf

@@ -49,6 +49,7 @@ def test_linked_program_loads(parts, tmp_path):
     link_files(tmp_path / "whole.bpf.o", parts[0].read_bytes(), parts[1])
     with pylbpf.open(tmp_path / "whole.bpf.o") as obj:
         obj.load()
+        assert [program.fd >= 0 for program in obj.programs.values()] == [True]
 
 
 def test_what_is_there_stays_if_linking_fails(parts, tmp_path):

@@ -419,3 +419,4 @@ def test_signals_do_not_stop_attach_and_elements(bpf_object, handle):
             obj.programs["user"].attach().close()
             obj.maps["prog_array"].update(bytes(4), obj.programs["user"].fd.to_bytes(4, sys.byteorder))
             obj.maps["prog_array"].delete(bytes(4))
+            assert bytes(4) not in obj.maps["prog_array"].raw
