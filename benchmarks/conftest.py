@@ -7,6 +7,7 @@ import json
 import random
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Mapping, Sequence
 
@@ -132,8 +133,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if config.getoption("smoke"):
         changes = compare.compare(compare.load(folder / "results.json"), RESULTS)
         console.print(compare.table(changes, "Compared with itself"))
-    charts = chart.write(RESULTS, folder)
-    terminalreporter.write_line(f"written: {folder}/results.json and {len(charts)} charts")
+    charts = f"{len(chart.write(RESULTS, folder))} charts" if find_spec("matplotlib") else "no charts, for want of matplotlib"
+    terminalreporter.write_line(f"written: {folder}/results.json and {charts}")
 
 
 CHANGES = pytest.StashKey[List[compare.Change]]()

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import os
+import runpy
 import subprocess
 import sys
 import xml.etree.ElementTree as xml
@@ -37,6 +38,15 @@ def test_ratios_are_of_minima_and_of_rounds():
     assert results([2000, 2100], ratios={"pylbpf": 2.2})[1].met == "yes"
     assert results([3000, 3100], ratios={"pylbpf": 2.2})[1].met == "NO"
     assert results([3000], unit="us", limits={"pylbpf": 0.3})[1].met == "yes"
+
+
+def test_what_is_run():
+    run = runpy.run_path(str(BENCHMARKS / "run.py"))
+    file = str(BENCHMARKS / "test_map.py")
+    for words in [], ["-k", "map"], ["--rounds", "3"], ["--compare", __file__]:
+        assert run["arguments"](words) == [str(BENCHMARKS), *run["OPTIONS"], *words]
+    for words in [file], ["--smoke", f"{file}::test_map"], [os.path.relpath(file)]:
+        assert run["arguments"](words) == [*run["OPTIONS"], *words]
 
 
 def test_comparison_tells_what_is_beyond_the_spread():
