@@ -24,10 +24,11 @@ from package import LIB, package
 
 SUITES = ("bookworm", "trixie", "sid")
 NO_MACHINE = 75  # EX_TEMPFAIL: this says nothing about the tests
+FEW_ROUNDS = "5"  # of benchmarks where all is slow
 JOBS = {
     "test": ("python3", "-m", "pytest", "-o", "cache_dir=build/pytest", "-o", "timeout=1200"),  # of one test, where all is slow
     "demo": ("python3", "-m", "pylbpf", "demo"),
-    "bench": ("python3", "benchmarks/run.py"),
+    "bench": ("python3", "benchmarks/run.py", "-o", "timeout=3600"),
     "shell": ("bash", "-i"),
     "run": (),
 }
@@ -49,6 +50,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
                         "for each of --cpus")
     parser.add_argument("--memory", type=int, default=4096, metavar="MIB")
     parser.add_argument("--accel", choices=("kvm", "tcg"), default="", help="default: kvm where the processor has it")
+    parser.add_argument("--count", action="store_true", help="translate, with a clock that counts the guest's instructions: times that "
+                        "no other work here disturbs, of a processor without caches")
     parser.add_argument("--console", action="store_true", help="show what the guest's kernel prints, too")
     at = next((at for at, word in enumerate(words) if word in JOBS or word == "build"), len(words))
     options = parser.parse_args(words[:at])
@@ -61,11 +64,17 @@ def main() -> int:
     rest = options.rest[1:] if options.rest[:1] == ["--"] else options.rest
     host.install_programs(options.arch)
     boots = kernel(options.kernel or options.suite, options.arch)
+    accel = "tcg" if options.count else options.accel or host.accelerator(options.arch)
     version = next((boots / "lib/modules").iterdir()).name
     root = image(options.suite, options.arch, tuple(name.replace("KERNEL", version) for name in options.more.split(",") if name))
     name = options.suite + ("" if options.arch == "amd64" else f"-{options.arch}") + (f"+{options.kernel}" if options.kernel else "")
     variables = (f"PYTHONPATH=/src/{LIB}", "PYLBPF_TEST_CACHE=/src/build/bpf", f"PYLBPF_MACHINE={name}",
                  "PYTHONPYCACHEPREFIX=/src/build/pycache", *([] if sys.stdout.isatty() else ["NO_COLOR=1"]))
+    if options.job == "bench":  # whose table is wide; the guest's console has no size of its own
+        variables += (f"COLUMNS={shutil.get_terminal_size((150, 50)).columns}", *([] if sys.stdout.isatty() else ["TTY_COMPATIBLE=0"]))
+        if accel == "tcg" and not any(word.startswith(("--rounds", "--smoke")) for word in rest):
+            host.say(f"no KVM: {FEW_ROUNDS} rounds each; --rounds N for more, and all benchmarks take hours")
+            rest = ["--rounds", FEW_ROUNDS, *rest]
     # So that a machine ends when this program is told to.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with package(options.suite, options.arch) as built:
@@ -73,9 +82,9 @@ def main() -> int:
             return 0
         run = functools.partial(
             machine.run, root, boots, built, arch=options.arch, terminal=options.job == "shell", timeout=options.timeout, cpus=options.cpus,
-            memory=options.memory, accel=options.accel or host.accelerator(options.arch), console=options.console)
+            memory=options.memory, accel=accel, count=options.count, console=options.console)
         command = ["env", *variables, *JOBS[options.job], *rest]
-        guests = options.guests or (1 if options.arch != "amd64" or host.accelerator(options.arch) == "kvm" else options.cpus)
+        guests = options.guests or (1 if options.arch != "amd64" or accel == "kvm" else options.cpus)
         return shared(run, command, built, guests) if options.job == "test" and guests > 1 else run(command)
 
 

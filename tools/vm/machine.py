@@ -31,7 +31,7 @@ CONSOLES = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
 
 
 def run(image: Path, kernel: Path, build: Path, command: Sequence[str], *, arch: str, terminal: bool = False, timeout: int,
-        cpus: int, memory: int, accel: str, console: bool = False, output: BinaryIO = sys.stdout.buffer) -> int:
+        cpus: int, memory: int, accel: str, count: bool = False, console: bool = False, output: BinaryIO = sys.stdout.buffer) -> int:
     """Boot, run the command in /src, return its status. TIMED_OUT; CRASHED if the kernel did not survive the command.
 
     A machine that does not come as far as the command is started again, for nothing of the command has run by then.
@@ -46,7 +46,7 @@ def run(image: Path, kernel: Path, build: Path, command: Sequence[str], *, arch:
         for _ in range(BOOTS):
             if stopping.is_set():
                 return TIMED_OUT
-            machine = qemu(work, image, kernel, build, initrd, arch, terminal, cpus, memory, accel or accelerator(arch))
+            machine = qemu(work, image, kernel, build, initrd, arch, terminal, cpus, memory, accel or accelerator(arch), count)
             with ending(machine):
                 follow(machine, work, terminal, timeout, output)
             if console:
@@ -94,11 +94,12 @@ def prepare(work: Path, kernel: Path, command: Sequence[str], terminal: bool, bu
 
 
 def qemu(work: Path, image: Path, kernel: Path, build: Path, initrd: Path, arch: str, terminal: bool, cpus: int,
-         memory: int, accel: str) -> subprocess.Popen[bytes]:
+         memory: int, accel: str, count: bool) -> subprocess.Popen[bytes]:
     # Translated processors take turns on one thread. On several, one now and then meets code that another is about to change
     # (the kernel's int3, while it patches itself), and the kernel dies.
     speed = ["-accel", "kvm", "-cpu", "host"] if accel == "kvm" else [
         "-accel", "tcg,thread=single,tb-size=1024", "-cpu", "max"]
+    speed += ["-icount", "shift=0,align=off,sleep=off"] if count else []
     folders = {"vm": (work / "shared", ""), "build": (build, ""), "kernel": (kernel, ",readonly=on"), "src": (work / "src", ",readonly=on")}
     shares = [word for tag, (path, more) in folders.items() for word in (
         "-virtfs", f"local,path={path},mount_tag={tag},security_model=none,multidevs=remap{more}")]
