@@ -94,6 +94,25 @@ int floor_wildcard(const struct bpf_program *program, const char *path, const ch
 	return error;
 }
 
+/* Attach to the functions of the kernel that a pattern means, or names or addresses tell; and detach. */
+int floor_functions(const struct bpf_program *program, const char *pattern, const char **names, const unsigned long *addresses,
+		    size_t count, ns *attach, ns *destroy)
+{
+	LIBBPF_OPTS(bpf_kprobe_multi_opts, opts, .syms = names, .addrs = addresses, .cnt = count);
+	struct bpf_link *link;
+	ns start = wall();
+	int error;
+
+	link = bpf_program__attach_kprobe_multi_opts(program, pattern, &opts);
+	if (!link)
+		return -errno;
+	*attach = wall() - start;
+	start = wall();
+	error = bpf_link__destroy(link);
+	*destroy = wall() - start;
+	return error;
+}
+
 /* Attach to a cgroup, and detach, many times. */
 int floor_cgroup(const struct bpf_program *program, int cgroup, long times, ns *took)
 {

@@ -3,8 +3,11 @@
 The program returns at once, on a packet of 64 bytes, in a call of its own each time: repeat=1. pylbpf makes a result with the
 packet as it came back; ctypes and C leave it where it is. Of all programs the kernel's numbers are summed up, from 1000
 more that the benchmark has loaded. A pattern means 5000 functions of a library, a USDT probe stands at 5000 places of it; each is one
-link where the kernel and libbpf (1.3) have such. A cgroup is one place, attached to and left again and again.
+link where the kernel and libbpf (1.3) have such. Of the kernel's functions it is as near to 5000 as a beginning of their names
+comes; they are given by a pattern, and as lists of Python of the same names and addresses. A cgroup is one place, attached to and
+left again and again.
 """
+import collections
 import ctypes
 import os
 from ctypes import POINTER, byref, c_int64, c_long, c_uint64
@@ -38,8 +41,10 @@ def library():
     found.floor_test_run.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32, c_long, POINTER(c_int64)]
     found.floor_programs.argtypes = [POINTER(c_uint64), POINTER(c_int64)]
     found.floor_wildcard.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p, POINTER(c_int64), POINTER(c_int64)]
+    found.floor_functions.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t,
+                                      POINTER(c_int64), POINTER(c_int64)]
     found.floor_cgroup.argtypes = [ctypes.c_void_p, ctypes.c_int, c_long, POINTER(c_int64)]
-    for function in (found.floor_test_run, found.floor_programs, found.floor_wildcard, found.floor_cgroup):
+    for function in (found.floor_test_run, found.floor_programs, found.floor_wildcard, found.floor_functions, found.floor_cgroup):
         function.restype = c_long if function in (found.floor_test_run, found.floor_programs) else ctypes.c_int
         function.errcheck = check
     return found
@@ -141,6 +146,74 @@ def test_wildcard(race, bpf, library, size, floor, name):
         race({"C": floor.quietly(in_c), "pylbpf": in_python},
              [Row(f"{sites} {words}, attach", ["attach"], sites, clock="wall", ratios={"pylbpf": 1.1}),
               Row(f"{sites} {words}, destroy", ["destroy"], sites, clock="wall")], share=0.2)
+    peer_ctypes.libbpf.bpf_object__close(raw)
+
+
+KERNEL_FUNCTIONS = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+SEC("kprobe.multi") int on_function(void *ctx) { return 0; }
+char _license[] SEC("license") = "GPL";
+"""
+
+
+def traceable(wanted):
+    """A beginning of names, and the functions so named that can be traced, some `wanted`: {name: address} of those that are
+    the only ones of their name. Without addresses before Linux 6.5."""
+    folder = kernel.tracefs()
+    with_addresses = (folder / "available_filter_functions_addrs").exists()
+    text = (folder / f"available_filter_functions{'_addrs' if with_addresses else ''}").read_text()
+    lines = [line.split() for line in text.splitlines() if "[" not in line and "__ftrace_invalid" not in line]
+    found = [(line[-1], int(line[0], 16) if with_addresses else None) for line in lines]
+    beginnings = collections.Counter(name[:length] for name, _ in found for length in (1, 2, 3) if len(name) >= length)
+    beginning = min(beginnings, key=lambda each: abs(beginnings[each] - wanted))
+    times = collections.Counter(name for name, _ in found)
+    return beginning, {name: at for name, at in found if name.startswith(beginning) and times[name] == 1}
+
+
+@pytest.mark.parametrize("by", ["pattern", "names", "addresses"])
+def test_functions(race, bpf, library, size, floor, by):
+    if kernel.no_kprobe_multi() or not kernel.tracefs():
+        pytest.skip(kernel.no_kprobe_multi() or "tracefs: not mounted")
+    beginning, functions = traceable(size(SITES, 50))
+    names, addresses = list(functions), list(functions.values())
+    if by == "addresses" and None in addresses:
+        pytest.skip("Linux >= 6.5: addresses of the functions that can be traced")
+    path = objects.build(KERNEL_FUNCTIONS, "functions")
+    raw = peer_ctypes.open_object(path)
+    assert peer_ctypes.libbpf.bpf_object__load(raw) == 0
+    pointer = peer_ctypes.libbpf.bpf_object__find_program_by_name(raw, b"on_function")
+    pattern = f"{beginning}*"
+    lists = {"pattern": {}, "names": {"syms": names}, "addresses": {"addrs": addresses}}[by]
+    c_names = (ctypes.c_char_p * len(names))(*map(str.encode, names)) if by == "names" else None
+    c_addresses = (ctypes.c_ulong * len(names))(*addresses) if by == "addresses" else None
+
+    def in_c():
+        attached, destroyed = c_int64(), c_int64()
+        library.floor_functions(pointer, None if lists else pattern.encode(), c_names, c_addresses, len(names) if lists else 0,
+                                byref(attached), byref(destroyed))
+        return {"attach": attached.value, "destroy": destroyed.value}
+
+    def attach():
+        return program.attach_kprobe_multi(**lists) if lists else program.attach_kprobe_multi(pattern)
+
+    def in_python():
+        start = wall()
+        link = attach()
+        attached = wall() - start
+        start = wall()
+        link.close()
+        return {"attach": attached, "destroy": wall() - start}
+
+    with pylbpf.open(path) as obj:
+        obj.load()
+        program = obj.programs["on_function"]
+        with attach() as link:
+            count = len(getattr(link.info, "addrs", None) or names)
+        assert by == "pattern" or count == len(names)
+        race({"C": floor.quietly(in_c), "pylbpf": in_python},
+             [Row(f"{count} functions, attach", ["attach"], count, clock="wall", ratios={"pylbpf": 1.1}),
+              Row(f"{count} functions, destroy", ["destroy"], count, clock="wall")], share=0.2)
     peer_ctypes.libbpf.bpf_object__close(raw)
 
 
