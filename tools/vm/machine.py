@@ -4,7 +4,6 @@ from __future__ import annotations
 import contextlib
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -48,13 +47,13 @@ def run(image: Path, kernel: Path, build: Path, command: Sequence[str], *, arch:
                 return TIMED_OUT
             machine = qemu(work, image, kernel, build, initrd, arch, terminal, cpus, memory, accel or accelerator(arch), count)
             with ending(machine):
-                follow(machine, work, terminal, timeout, output)
+                in_time = follow(machine, work, terminal, timeout, output)
             if console:
                 sys.stderr.write((work / "console").read_text(errors="replace"))
             if (shared / "status").exists():
                 return int((shared / "status").read_text())
             if (shared / "started").exists():
-                if machine.returncode in (-signal.SIGTERM, -signal.SIGKILL):
+                if not in_time or stopping.is_set():
                     say(f"stopped after {timeout} seconds")
                     return TIMED_OUT
                 say("the machine died while the command ran; the end of its console:")
@@ -144,8 +143,8 @@ def ending(machine: subprocess.Popen[bytes]) -> Iterator[None]:
                 machine.wait()
 
 
-def follow(machine: subprocess.Popen[bytes], work: Path, terminal: bool, timeout: int, output: BinaryIO) -> None:
-    """Pass on what the guest prints, until it ends or its time is over."""
+def follow(machine: subprocess.Popen[bytes], work: Path, terminal: bool, timeout: int, output: BinaryIO) -> bool:
+    """Pass on what the guest prints, until it ends or its time is over. Whether it ended."""
     begin = time.monotonic()
     started = work / "shared/started"
     with open(work / "output", "rb") as printed:
@@ -156,6 +155,6 @@ def follow(machine: subprocess.Popen[bytes], work: Path, terminal: bool, timeout
                 output.flush()
             waited = time.monotonic() - begin
             if ended or waited > (timeout if started.exists() else min(timeout, BOOT_SECONDS)):
-                return
+                return ended
             with contextlib.suppress(subprocess.TimeoutExpired):
                 machine.wait(0.2)
