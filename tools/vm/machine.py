@@ -97,7 +97,7 @@ def qemu(work: Path, image: Path, kernel: Path, build: Path, initrd: Path, arch:
     # Translated processors take turns on one thread. On several, one now and then meets code that another is about to change
     # (the kernel's int3, while it patches itself), and the kernel dies.
     speed = ["-accel", "kvm", "-cpu", "host"] if accel == "kvm" else [
-        "-accel", "tcg,thread=single,tb-size=1024", "-cpu", "max"]
+        "-accel", "tcg,thread=single,tb-size=1024", "-cpu", CPUS[arch]]
     speed += ["-icount", "shift=0,align=off,sleep=off"] if count else []
     folders = {"vm": (work / "shared", ""), "build": (build, ""), "kernel": (kernel, ",readonly=on"), "src": (work / "src", ",readonly=on")}
     shares = [word for tag, (path, more) in folders.items() for word in (
