@@ -19,7 +19,7 @@ PACKAGES = (
 # Of another architecture: nothing is built there, and no package is configured.
 FOREIGN = (
     "base-files", "bash", "coreutils", "dash", "grep", "hostname", "iproute2", "kmod", "libstdc++6", "linux-libc-dev", "media-types",
-    "mount", "netbase", "procps", "python3", "sed", "util-linux", "busybox-static",
+    "mount", "netbase", "procps", "python3", "sed", "util-linux", "busybox-static", "libbpf-dev",
 )
 WHEELS = (
     "pip", "setuptools", "wheel", "Cython", "numpy", "pytest", "pytest-timeout", "pytest-xdist", "pytest-benchmark",
