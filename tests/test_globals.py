@@ -677,7 +677,7 @@ char _license[] SEC("license") = "GPL";
 
 
 @pytest.fixture
-def shadows():
+def shadows(requires_bpf):
     with pylbpf.open(objects.build(SHADOWS, "shadows")) as obj:
         obj.load()
         yield obj.globals

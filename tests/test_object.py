@@ -107,6 +107,7 @@ def test_kconfig_reaches_the_program(bpf_object, trigger):
     assert 77 in values and 1 in values
 
 
+@pytest.mark.bpf
 def test_bad_kconfig_value_is_an_error_that_names_it(bpf_object):
     with pytest.raises(pylbpf.BpfError) as raised:
         with pylbpf.open(bpf_object("kconfig"), kconfig="CONFIG_PYLBPF_NOT_THERE=rubbish\n") as obj:
@@ -532,6 +533,7 @@ def test_iterating_over_programs_while_the_object_is_closed_is_a_value_error(bpf
 # ---------------------------------------------------------------- odd sources
 
 
+@pytest.mark.bpf
 def test_bytes_of_a_class_of_ones_own(bpf_object):
     class Mine(bytes):
         pass
