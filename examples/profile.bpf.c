@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-only OR BSD-2-Clause
 /* Where the CPUs spend their time: the stacks that a perf event finds, counted in the kernel. */
 #include <linux/bpf.h>
-#include <linux/bpf_perf_event.h>
 #include <bpf/bpf_helpers.h>
 
 enum { DEPTH = 127 };
@@ -39,7 +38,7 @@ struct {
 } counts SEC(".maps");
 
 SEC("perf_event")
-int on_sample(struct bpf_perf_event_data *ctx)
+int on_sample(void *ctx)
 {
 	struct place place = {};
 	__u32 zero = 0;
