@@ -110,6 +110,8 @@ def root(suite: str, arch: str) -> Path:
                 for name in ("bin", "sbin", "lib"):
                     if not (folder / name).exists():
                         (folder / name).symlink_to(f"usr/{name}")
+                (folder / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+                (folder / "etc/group").write_text("root:x:0:\n")
     return target
 
 
