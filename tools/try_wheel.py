@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 import debian
@@ -40,17 +41,20 @@ mount -t overlay -o "lowerdir=$root,upperdir=$work/new,workdir=$work/over" root 
 cd "$work/root"
 mkdir -p opt/wheels opt/site/ziglang opt/checkout usr/include/bpf
 mount --bind "$wheels" opt/wheels
-[ ! -e "$wheels/site" ] || cp -r "$wheels/site/." opt/site/
+[ ! -e "$wheels/site" ] || cp -r --preserve=timestamps "$wheels/site/." opt/site/
 mount --bind "$zig" opt/site/ziglang
 for name in $SHOWN; do
-    [ ! -e "$CHECKOUT/$name" ] || cp -r "$CHECKOUT/$name" opt/checkout/
+    [ ! -e "$CHECKOUT/$name" ] || cp -r --preserve=timestamps "$CHECKOUT/$name" opt/checkout/
 done
 mkdir -p "$CACHE" opt/cache
 mount --bind "$CACHE" opt/cache
 if [ -n "$emulator" ]; then
     mount --bind /usr/include/bpf usr/include/bpf
+    # A processor that signs pointers by a hash that QEMU has quickly.
+    variables="QEMU_CPU=max,pauth-impdef=on PYLBPF_MACHINE=$MACHINE PYTHONPYCACHEPREFIX=/opt/cache/python"
 else
     mount --bind /usr/include usr/include
+    variables=PYTHONDONTWRITEBYTECODE=1
 fi
 if [ -n "$prefix" ]; then mkdir -p ".$prefix"; mount --bind "$prefix" ".$prefix"; fi
 mount -t proc proc proc
@@ -66,8 +70,8 @@ mount -t tmpfs -o mode=1777 tmp tmp
 mkdir old
 pivot_root . old
 cd /
-exec env -i HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin PYTHONPATH=/opt/site PYTHONDONTWRITEBYTECODE=1 \
-    PYLBPF_TEST_CACHE=/opt/cache INSTALLED="$INSTALLED" ${GIL:+"PYTHON_GIL=$GIL"} sh -c '
+exec env -i HOME=/root LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin PYTHONPATH=/opt/site PYLBPF_TEST_CACHE=/opt/cache \
+    $variables INSTALLED="$INSTALLED" ${GIL:+"PYTHON_GIL=$GIL"} sh -c '
         python=$1; shift
         "$python" -c "import ctypes; ctypes.CDLL(None).umount2(b\"/old\", 2)"
         [ -e /opt/wheels/site ] || "$python" "$(echo /opt/wheels/pip-*.whl)/pip" --disable-pip-version-check --no-cache-dir --quiet install \
@@ -95,6 +99,10 @@ def wheelhouse(folder: Path, version: str, python: str, arch: str, glibc: int, d
     debian.call(*pip, "download", "-d", folder, *target, "pip", *NEEDED, *older)
     if arch != platform.machine():  # an emulated pip takes ten minutes
         debian.call(*pip, "install", "--no-compile", "--ignore-requires-python", "--no-index", "--find-links", folder, "--target", folder / "site", *target, *INSTALLED)
+        # The same time for the same contents: what Python makes of them, slowly, is kept for the next run.
+        for path in (folder / "site").rglob("*.py"):
+            time = zlib.crc32(path.read_bytes()) & 0x7FFFFFFF
+            os.utime(path, (time, time))
 
 
 def glibc(folder: Path) -> int:
@@ -125,24 +133,24 @@ def attempt(name: str, arch: str, dist: Path, arguments: list[str]) -> int:
         (Path(work) / "mount").mkdir()
         wheelhouse(wheels, version, python, arch, glibc(root), dist)
         cache = ROOT / (".cache/bpf" if not emulator else f".cache/bpf-{arch}")
-        # A name space of users, too, where the emulator is not registered for the whole machine.
-        spaces = ["--mount", "--fork", "--kill-child", *(["--map-root-user"] if emulator else [])]
+        # A name space of users, too, where the emulator is not registered for the whole machine; there only its own /proc can be mounted.
+        spaces = ["--mount", "--fork", "--kill-child", *(["--map-root-user", "--pid"] if emulator else [])]
         return subprocess.run(
             ["unshare", *spaces, "sh", "-e", "-c", SCRIPT, "sh", f"{work}/mount", root, wheels, zig, prefix, emulator, python, *arguments], stdin=subprocess.DEVNULL,
-            env={**os.environ, "SHOWN": " ".join(SHOWN), "INSTALLED": " ".join(INSTALLED), "CHECKOUT": str(ROOT), "CACHE": str(cache)}).returncode
+            env={**os.environ, "SHOWN": " ".join(SHOWN), "INSTALLED": " ".join(INSTALLED), "CHECKOUT": str(ROOT), "CACHE": str(cache), "MACHINE": f"{suite}-{arch}"}).returncode
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--arch", default=platform.machine())
     parser.add_argument("--wheels", type=Path, default=ROOT / "dist")
-    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="SUITE[:VERSION]... [PYTEST ARGUMENT...]",
+    parser.add_argument("words", nargs="*", metavar="SUITE[:VERSION]... [PYTEST ARGUMENT...]",
                         help=f"of {', '.join(debian.SUITES)}")
-    options = parser.parse_args()
+    options, others = parser.parse_known_args()
     suites = list(itertools.takewhile(lambda word: word.partition(":")[0] in debian.SUITES, options.words))
     if not suites:
         parser.error("a suite is needed")
-    arguments = options.words[len(suites):]
+    arguments = options.words[len(suites):] + others
     # So that what runs inside ends when this program is told to.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     return max(attempt(name, options.arch, options.wheels.resolve(), arguments) for name in suites)
