@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 import weakref
 
 import pytest
@@ -537,6 +538,31 @@ def test_attach_returns_junk(plain, junk):
         with pytest.raises(TypeError, match="attach must return"):
             obj.programs["on_sample"].attach()
         assert handler.link.closed
+
+
+@bpf
+def test_attach_returns_a_link_of_no_object(plain):
+    """It ends with the object like all others."""
+    class Found(Recorder):
+        def attach(self, program):
+            link = program.attach_raw_tracepoint(HIT)
+            fd = link.disconnect()
+            try:
+                return pylbpf.Link.from_fd(fd)
+            finally:
+                os.close(fd)
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with pylbpf.open(plain, handlers=[Found("sample"), rest()]) as obj:
+            obj.load()
+            link = obj.programs["on_sample"].attach()
+            number = link.info().id
+            assert link.program is None and not link.closed
+        assert link.closed and number not in [found.id for found in pylbpf.query.links()]
+        del link
+        gc.collect()
+    assert [each.message for each in warned] == []
 
 
 @bpf

@@ -680,6 +680,36 @@ def test_ctrl_c_ends_a_call_and_nothing_is_lost(use):
             assert left + len(popped[0]) == count and (popped[0] == popped[1]).all()
 
 
+@pytest.mark.parametrize("value", ["(3,)u2", "(2,2)u4", "(3,)u8"])
+def test_values_of_cpus_that_are_arrays(value):
+    with Map.create(MapType.PERCPU_ARRAY, key="u4", value=value, max_entries=3) as map:
+        shape = np.dtype(value).shape
+        wanted = np.arange(3 * CPUS * np.prod(shape), dtype=np.dtype(value).base).reshape(3, CPUS, *shape)
+        map.update_many([0, 1, 2], wanted)
+        assert [np.array(map[at]).tolist() for at in range(3)] == wanted.tolist() == map.to_numpy()[1].tolist()
+        map.update_many(*map.to_numpy())
+        assert map.lookup_many([2, 1])[0].tolist() == wanted[[2, 1]].tolist()
+
+
+def test_numbers_are_no_strings():
+    """numpy makes decimal text of them."""
+    with Map.create(MapType.HASH, key="S8", value=[("name", "S8"), ("n", "u4")], max_entries=9) as map:
+        named = np.array([(b"a", 1)], [("name", "S8"), ("n", "u4")])
+        for keys in ([1], np.array([1.5]), [True], np.arange(1, dtype="u1"), np.zeros(1, "M8[D]")):
+            with pytest.raises((TypeError, ValueError)):
+                map.update_many(keys, named)
+            with pytest.raises((TypeError, ValueError)):
+                map.lookup_many(keys)
+        with pytest.raises(TypeError):
+            map.update_many(["a"], np.array([(1, 1)], [("name", "u1"), ("n", "u4")]))
+        assert len(map) == 0
+        map.update_many([b"a"], named)
+        keys, values = map.to_numpy()
+        assert keys[0] in map and map[keys[0]] == map["a"] == values[0]
+        map[keys[0]] = {"name": values["name"][0], "n": 2}
+        assert map["a"]["n"] == 2 and map.pop(np.str_("a"))["name"] == b"a"
+
+
 def test_no_memory_is_an_exception_and_what_was_popped_is_kept():
     resource = pytest.importorskip("resource")
     if "asan" in os.environ.get("LD_PRELOAD", ""):

@@ -33,6 +33,13 @@ def numbers(request):
         yield map
 
 
+def test_a_map_without_keys_is_true(bpf_object):
+    with pylbpf.open(bpf_object("rings")) as obj:
+        assert not any(obj.maps.values())       # there are none yet
+        obj.load()
+        assert all(map for map in obj.maps.values() if map.key_size == 0)
+
+
 # ---------------------------------------------------------------- like a dict
 
 

@@ -8,6 +8,7 @@ import mmap
 import pytest
 
 import pylbpf
+from test_fork import in_child
 from pylbpf import Map, MapFlags, MapType
 
 pytestmark = pytest.mark.bpf
@@ -145,6 +146,18 @@ def test_maps_of_variables_are_not_resized_where_libbpf_cannot(bpf_object):
             map.max_entries = 100
 
 
+@pytest.mark.parametrize("value", ["(3,)u2", "(2,2)u4", (ctypes.c_uint32 * 2) * 3, numpy.dtype(("(2,)u4", 3))])
+def test_values_that_are_arrays(value):
+    with array(value) as map, map.view() as view:
+        elements = view.array()
+        whole = numpy.arange(elements[1].size, dtype=elements.dtype).reshape(elements.shape[1:])
+        map[1] = whole
+        assert (elements[1] == whole).all() and not elements[0].any() and not elements[2].any()
+        elements[2] = whole + 1
+        assert (map[2] == whole + 1).all() and (map.to_numpy()[1] == elements).all()
+        del elements
+
+
 # ---------------------------------------------------------------- arenas
 
 
@@ -192,6 +205,60 @@ def test_the_arena_of_an_object_has_one_view(bpf_object):
             with map.view() as first, map.view() as second:
                 first.array()[-1] = number
                 assert second.array()[-1] == number
+
+
+def place(address, length):
+    """Have memory there, which others must leave alone, if the place is free."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    return libc.mmap(address, length, 3, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x100000, -1, 0) == address   # NOREPLACE
+
+
+def test_a_forked_child_has_zeros_for_an_arena(arena):
+    """The kernel gives it none, and what came to its place would be unmapped with the view."""
+    view = arena.view()
+    pages = view.array()
+    pages[7] = 9
+
+    def child():
+        nonlocal view, pages
+        assert not place(pages.ctypes.data, len(pages)) and pages[7] == 0
+        for use in (view.array, lambda: memoryview(view), arena.view):
+            with pytest.raises(pylbpf.StateError):
+                use()
+        del pages
+        view.close()
+
+    in_child(child)
+    assert pages[7] == 9
+    del pages
+    view.close()
+
+
+def test_a_forked_child_may_drop_an_object_with_an_arena(bpf_object):
+    obj = pylbpf.open(bpf_object("maps"))
+    map = obj.maps["hash"]
+    map.type, map.flags, map.key_size, map.value_size, map.max_entries = MapType.ARENA, MapFlags.MMAPABLE, 0, 0, 2
+    for program in obj.programs.values():
+        program.autoload = False
+    try:
+        obj.load()
+    except pylbpf.BpfError as error:
+        pytest.skip(f"map ARENA: this kernel makes none ({error.strerror})")
+    with map.view() as view:
+        address, length = view.array().ctypes.data, len(view)
+
+    def child():
+        if pylbpf.libbpf_version() >= (1, 4):       # which maps it
+            assert not place(address, length)
+        obj.close()
+        assert place(address, length)
+
+    in_child(child)
+    with map.view() as view:
+        assert view.array()[0] == 0
+    obj.close()
 
 
 def test_an_arena_has_no_elements(arena):

@@ -78,6 +78,17 @@ def test_small_records_behind_a_large_one(obj):
         assert len(batch) == 5001 and number(batch[5000]) == 5000
 
 
+def test_into_an_array_of_arrays(obj):
+    with obj.ring_buffer("events", type="(4,)u8") as ring:
+        emit(obj, 3, size=32)
+        array = np.zeros((5, 4), "u8")
+        part = ring.read_batch(timeout=0, into=array)
+        assert part.shape == (3, 4) and np.shares_memory(part, array) and part.any(axis=1).sum() >= 2 and not array[3:].any()
+        for wrong in (np.zeros(4, "u8"), np.zeros((5, 3), "u8"), np.zeros((5, 4), "u4"), np.zeros((), "u8")):
+            with pytest.raises(TypeError, match="shape"):
+                ring.read_batch(timeout=0, into=wrong)
+
+
 def test_into_the_callers_array(obj):
     with obj.ring_buffer("events", type=OPEN) as ring:
         array = np.zeros(10, OPEN)

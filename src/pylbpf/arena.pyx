@@ -1,12 +1,15 @@
 """Global variables that lie in an arena."""
 import errno as _errno
 
+from libc.stdlib cimport calloc
 from libc.string cimport memset, strstr
 from posix.unistd cimport _SC_PAGESIZE, close, sysconf
 
 from .c cimport bpf, libbpf, uapi
 from .call cimport note_missing
 from .errors cimport fail
+from .handle cimport Handle
+from .spans cimport Span, note_span
 
 from .errors import StateError
 
@@ -39,6 +42,28 @@ cdef char *memory_of(libbpf.bpf_map *map) noexcept:
     cdef char *start = <char *>libbpf.bpf_map__initial_value(map, &size)
     # Of an arena that was there before the object libbpf keeps what it would have copied into it.
     return NULL if <size_t>start % sysconf(_SC_PAGESIZE) else start
+
+
+cdef void note_arenas(Handle handle) noexcept:
+    """After a load: a forked child does not get what libbpf has mapped, and would unmap it when it drops the object."""
+    cdef libbpf.bpf_map *map = libbpf.bpf_object__next_map(handle.ptr, NULL)
+    cdef size_t count = 0
+    cdef char *start
+    if handle.arenas != NULL:       # it was prepared before
+        return
+    while map != NULL:
+        count += <int>libbpf.bpf_map__type(map) == ARENA
+        map = libbpf.bpf_object__next_map(handle.ptr, map)
+    if count == 0:
+        return
+    handle.arenas = <Span *>calloc(count, sizeof(Span))
+    map = libbpf.bpf_object__next_map(handle.ptr, NULL)
+    while map != NULL and handle.arenas != NULL:
+        start = memory_of(map) if <int>libbpf.bpf_map__type(map) == ARENA else NULL
+        if start != NULL:
+            note_span(&handle.arenas[handle.arena_count], start, libbpf.bpf_map__max_entries(map) * sysconf(_SC_PAGESIZE))
+            handle.arena_count += 1
+        map = libbpf.bpf_object__next_map(handle.ptr, map)
 
 
 cdef char *variables_of(libbpf.bpf_map *map, size_t *size, object section) except NULL:

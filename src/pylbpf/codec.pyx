@@ -202,7 +202,10 @@ cdef class Codec:
         cdef float single
         cdef double number
         if form == TEXT and isinstance(value, (str, bytes)):
-            text = (<str>value).encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+            if isinstance(value, str):
+                text = (<str>value).encode("utf-8", "surrogateescape")
+            else:       # of bytes' subclasses too, as numpy's
+                text = PyBytes_FromStringAndSize(PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
             if PyBytes_GET_SIZE(text) > self.size:
                 raise ValueError(f"{self.what} has {self.size} bytes, not {len(text)}")
             if isinstance(value, str) and b"\0" in text:
@@ -327,8 +330,12 @@ cdef Codec int_codec(Py_ssize_t size, bint signed, str what):
 
 
 cdef object dtype_of(object type):
+    """As numpy has it, but one array of all dimensions for an array of arrays, as of ctypes, which numpy cannot index."""
     import numpy
-    return numpy.dtype(type)
+    dtype = numpy.dtype(type)
+    while dtype.base.subdtype is not None:
+        dtype = numpy.dtype((dtype.base.base, (*dtype.shape, *dtype.base.shape)))
+    return dtype
 
 
 cdef Py_ssize_t size_of(object type, str what) except -1:

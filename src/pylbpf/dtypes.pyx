@@ -103,7 +103,8 @@ cdef class Builder:
             if length == 0:     # numpy takes a string of no length for one of any length
                 return new_dtype(("S1", (*shape, 0)))
             return new_dtype((f"S{length}", tuple(shape))) if shape else new_dtype(f"S{length}")
-        return new_dtype((self.dtype_of(id), tuple(shape)))
+        element = self.dtype_of(id)     # of __int128 an array itself
+        return new_dtype((element.base, (*shape, *element.shape)))
 
     cdef object structure(self, unsigned int id, const uapi.btf_type *type):
         cdef Fields fields = Fields(self)

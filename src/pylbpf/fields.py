@@ -142,6 +142,8 @@ def _set(room: Any, name: str, value: Any, what: str) -> None:
 def no_field(dtype: numpy.dtype[Any], name: object, what: str) -> str:
     """What to say of a struct that has no such field."""
     metadata: Any = dtype.metadata or {}
+    if name in metadata.get("bits", ()):
+        return f"{name!r} of {what} is a bit field: set_bit_field() sets it"
     close = difflib.get_close_matches(str(name), [*(dtype.names or ()), *metadata.get("bits", ())], 3)
     return f"{what} has no field {name!r}{'; did you mean ' + ' or '.join(map(repr, close)) + '?' if close else ''}"
 

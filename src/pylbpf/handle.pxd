@@ -4,6 +4,7 @@ from cpython.pythread cimport PyThread_type_lock
 
 from .c cimport libbpf
 from .call cimport Call, Stand
+from .spans cimport Span
 
 cdef enum Phase:
     OPENING, OPEN, PREPARED, LOADED, FAILED, CLOSED
@@ -101,6 +102,8 @@ cdef class Handle:
     cdef size_t stand_count
     cdef libbpf.bpf_object **parts  # closed with the object
     cdef size_t part_count
+    cdef Span *arenas               # that libbpf has mapped, until the object is freed
+    cdef size_t arena_count
     cdef libbpf.bpf_program *attaching  # whose attach callback runs now, or NULL
     cdef bint verbose               # some program wants its verifier log of success
     cdef list kept                  # what a callback pointed libbpf to, until the load ends

@@ -19,6 +19,8 @@ cimport cython
 
 from .c cimport libbpf
 from .call cimport Call, Stand, clear, current, enter, leave
+from .spans cimport forget_span
+
 from .errors import StateError
 
 cdef extern from "<pthread.h>" nogil:
@@ -86,6 +88,11 @@ cdef class Handle:
         free(parts)
         free(self.stands)
         self.stands = NULL
+        for at in range(self.arena_count):
+            forget_span(&self.arenas[at])
+        self.arena_count = 0
+        free(self.arenas)
+        self.arenas = NULL
 
     cdef bint usable(self) noexcept:
         """Whether it can be asked for anything: neither closed nor another process's."""

@@ -115,9 +115,15 @@ cdef KernelMap duplicated_map(object fd):
 
 
 cdef KernelMap pinned_map(object path, object path_fd, unsigned int file_flags):
-    cdef KernelMap made = own_map(open_pin(path, path_fd, file_flags), None)
+    cdef bytes raw = path_bytes(path)
+    cdef int fd = open_pin(raw, path_fd, file_flags)
+    cdef KernelMap made
+    if not is_of_kind(fd, "bpf-map"):
+        close_fd(fd)
+        raise ValueError(f"{path_text(raw)} is not a BPF map")
+    made = own_map(fd, None)
     if path_fd is None:
-        made.pin_path = path_text(path_bytes(path))
+        made.pin_path = path_text(raw)
     return made
 
 

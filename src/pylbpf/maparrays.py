@@ -84,7 +84,7 @@ class Layout:
     def per_cpu(self, memory, count):
         if count == 0:
             return np.empty((0, self.batch.cpus), self.value)
-        strides = (self.batch.value_bytes, self.slot, *np.empty(0, self.value).strides[1:])
+        strides = (self.batch.value_bytes, self.slot, *np.empty(1, self.value).strides[1:])     # an empty one has none
         shape = (count, self.batch.cpus, *self.value.shape)
         return np.ndarray(shape, self.value.base, memory, strides=strides)
 
@@ -218,6 +218,13 @@ def same(made, given):
     return made == given
 
 
+def keeps_text(given, wanted):
+    """That fields are the same, and strings come from strings: numpy makes them of numbers, too."""
+    if wanted.names is not None:
+        return given.names == wanted.names and all(keeps_text(given[name].base, wanted[name].base) for name in wanted.names)
+    return wanted.kind != "S" or given.kind == "S"
+
+
 def converted(array, base, what, map):
     if array.dtype.kind in "biu" and base.kind in "biu" or array.dtype == object and base.kind in "iu":
         try:
@@ -231,7 +238,7 @@ def converted(array, base, what, map):
         return np.ascontiguousarray(array).view(base)
     # numpy's idea of [] is of floats.
     if array.size == 0 and array.dtype == np.float64 or (
-            array.dtype.names == base.names and np.can_cast(array.dtype, base, "safe")):
+            keeps_text(array.dtype, base) and np.can_cast(array.dtype, base, "safe")):
         return array.astype(base)
     raise TypeError(f"{what} of {map} are {base}, not {array.dtype}")
 

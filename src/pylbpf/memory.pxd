@@ -1,6 +1,7 @@
 from .codec cimport Codec
 from .definition cimport Definition
 from .handle cimport Handle
+from .spans cimport Span
 
 
 cdef class MapView:
@@ -9,6 +10,8 @@ cdef class MapView:
     cdef readonly bint readonly
     cdef bint own                   # mapped by us; else it is libbpf's, of `handle`, which counts us
     cdef Handle handle
+    cdef Span span                  # of an arena that we have mapped
+    cdef unsigned int generation    # of forks: a child does not get an arena
     cdef readonly object map        # the Map
     cdef Codec codec
     cdef Py_ssize_t stride, count

@@ -15,6 +15,7 @@ from .definition cimport Definition
 from .errors cimport fail
 from .handle cimport Handle, OPEN, fork_generation
 from .info cimport map_info
+from .spans cimport forget_span, note_span
 
 from .errors import NotSupported, StateError, error_class
 
@@ -61,6 +62,7 @@ cdef class MapView:
     cdef int free(self) noexcept:
         if self.start != NULL:
             if self.own:
+                forget_span(&self.span)
                 munmap(self.start, self.size)
             else:
                 self.handle.mapped -= 1
@@ -72,6 +74,9 @@ cdef class MapView:
             raise ValueError(f"the view of {self.map} is closed")
         if not self.own and self.handle.generation != fork_generation():
             self.handle.check_alive()
+        if self.span.start != NULL and self.generation != fork_generation():
+            raise StateError(_errno.EPERM, "made by the parent process, and a forked child does not get an arena: it must open "
+                             "its own", "view", str(self.map))
         return 0
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
@@ -108,7 +113,7 @@ cdef class MapView:
         dtype = self.codec.numpy_dtype()
         whole = numpy.frombuffer(self, "u1", self.count * self.stride)
         return numpy.ndarray((self.count, *dtype.shape), dtype.base, whole,
-                             strides=(self.stride, *numpy.empty(0, dtype).strides[1:]))
+                             strides=(self.stride, *numpy.empty(1, dtype).strides[1:]))
 
     def close(self):
         """End the view; BufferError while a buffer or array of it is in use."""
@@ -200,6 +205,8 @@ cdef MapView map_arena(Definition map, Py_ssize_t size):
         fail(errno, "map the memory of", map)
     view = make_view(map, <char *>start, size, False, None)
     view.own = True
+    view.generation = fork_generation()
+    note_span(&view.span, start, size)
     arenas[number] = _ref(view), <size_t>start
     return view
 

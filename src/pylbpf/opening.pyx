@@ -16,6 +16,7 @@ from posix.stat cimport S_ISDIR, S_ISREG, fstat, struct_stat
 from posix.unistd cimport _SC_PAGESIZE, close as close_fd, read, sysconf
 
 from .c cimport libbpf
+from .arena cimport note_arenas
 from .call cimport Call, Verdict, clear, enter, leave, note_missing
 from .elf cimport check_object
 from .errors cimport finish, need
@@ -280,6 +281,7 @@ cdef int conclude_load(Handle handle, Call *call, int code, bint preparing) exce
     cdef Verdict *verdict = call.verdicts
     handle.loading = False
     handle.phase = FAILED if code < 0 else PREPARED if preparing else LOADED
+    note_arenas(handle)
     if handle.phase != PREPARED:
         handle.guard = None
         handle.kept = None

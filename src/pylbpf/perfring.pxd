@@ -6,6 +6,7 @@ from .block cimport Pool
 from .dispatch cimport TaggedType
 from .feed cimport Feed, Loan, ring_record
 from .record cimport RecordType
+from .spans cimport Span
 
 cdef extern from "pylbpf/internal/perf_memory.h" nogil:
     enum perf_kind:
@@ -43,12 +44,6 @@ cdef extern from "pylbpf/internal/perf_memory.h" nogil:
     bint perf_look(const perf_memory *memory, perf_walk *walk, bint raw, perf_event *event)
     void perf_step(perf_walk *walk, const perf_event *event)
     void perf_commit(perf_memory *memory, perf_walk *walk)
-
-
-cdef struct Span:
-    char *start
-    size_t length
-    Span *next
 
 
 cdef class PerfMapping:

@@ -4,7 +4,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
-from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, MAP_SHARED, PROT_READ, mmap, munmap
+from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
 from posix.unistd cimport _SC_PAGESIZE, sysconf
 
 from .block cimport Block, Pool
@@ -13,12 +13,7 @@ from .dispatch cimport TaggedType
 from .errors cimport fail
 from .feed cimport ENDED, FULL, MISFIT, Feed, Loan, Stop, note, replace_pages, ring_record
 from .record cimport RecordType, StructType, plain
-
-cdef extern from "<pthread.h>" nogil:
-    int pthread_atfork(void (*prepare)() noexcept, void (*parent)() noexcept, void (*child)() noexcept)
-
-cdef extern from "<sys/mman.h>" nogil:
-    int MAP_FIXED_NOREPLACE
+from .spans cimport forget_span, note_span
 
 cdef enum:
     PIECE = 1 << 16             # the kernel gets room back each time so much was read
@@ -46,19 +41,6 @@ cdef class PerfRecord:
 
 cdef size_t PAGE = sysconf(_SC_PAGESIZE)
 
-cdef Span *spans = NULL
-
-
-cdef void on_fork() noexcept nogil:
-    """A forked child does not get this memory. What looks at it there finds zeros, not nothing."""
-    cdef Span *span = spans
-    while span != NULL:
-        mmap(span.start, span.length, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0)
-        span = span.next
-
-
-pthread_atfork(NULL, NULL, on_fork)
-
 
 @cython.final
 @cython.no_gc
@@ -67,11 +49,7 @@ cdef class PerfMapping:
         raise TypeError("mappings are made by perf buffers")
 
     def __dealloc__(self):
-        cdef Span **link = &spans
-        while link[0] != NULL and link[0] != &self.span:
-            link = &link[0].next
-        if link[0] != NULL:
-            link[0] = self.span.next
+        forget_span(&self.span)
         if self.span.start != NULL:
             munmap(self.span.start, self.span.length)
 
@@ -216,16 +194,12 @@ cdef class PerfRing(Feed):
     # As a feed that lends
 
     cdef PerfMapping new_mapping(self):
-        global spans
         cdef PerfMapping mapping = PerfMapping.__new__(PerfMapping)
         cdef size_t length = PAGE + self.memory.size
         cdef void *start = mmap(NULL, length, PROT_READ, MAP_SHARED, self.fd, 0)
         if start == MAP_FAILED:
             fail(errno, "map the memory of", self)
-        mapping.span.start = <char *>start
-        mapping.span.length = length
-        mapping.span.next = spans
-        spans = &mapping.span
+        note_span(&mapping.span, start, length)
         return mapping
 
     cdef bint find(self, Loan *loan, size_t size, size_t limit) noexcept nogil:

@@ -268,8 +268,8 @@ cdef class Reader:
     def consume(self, max_records=None, *, max_time=None):
         """Call the callbacks with all records that wait, at most ``max_records``; return their number. Never sleeps.
 
-        Records that come meanwhile are left for the next call, and so is what waits after ``max_time`` seconds. Source:
-        ring_buffer__consume(), perf_buffer__consume().
+        Records that come meanwhile are left for the next call, but for those of maps whose turn comes later, and so is what
+        waits after ``max_time`` seconds. Source: ring_buffer__consume(), perf_buffer__consume().
         """
         cdef size_t limit = limit_of(max_records, "max_records")
         cdef double until = 0 if max_time is None else deadline_of(max_time, "max_time")

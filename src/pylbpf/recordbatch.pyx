@@ -59,8 +59,10 @@ cdef object read_structs(list feeds, StructType type, size_t limit, size_t limit
         array = into
         if not hasattr(into, "dtype"):
             array = numpy().frombuffer(into, type.dtype, memoryview(into).nbytes // size)
-        if array.dtype != type.dtype or array.ndim != 1:
-            raise TypeError(f"into must be an array of one dimension of {type.dtype}, not {array.ndim} of {array.dtype}")
+        inner = type.dtype.shape
+        if array.dtype != type.dtype.base or array.ndim != 1 + len(inner) or inner and array.shape[1:] != inner:
+            raise TypeError(f"into must be an array of {type.dtype.base} of shape ({', '.join(['n', *map(str, inner)])}), "
+                            f"not of {array.dtype} of shape {array.shape}")
         length = len(array)
         get_buffer(into, &buffer, True, "into")
         out = <char *>buffer.buf

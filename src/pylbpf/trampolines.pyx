@@ -348,6 +348,9 @@ cdef object attach_in_python(const Record *record, Handle handle, object program
     count(&statistics().attach)
     try:
         links = as_links((<object>record.handler).attach(program))
+        for link in links:
+            if (<Link>link).handle is None:     # of a pin, a number, a descriptor: it ends with the object like the others
+                (<Link>link).belong_to((<Link>link).subject, handle)
         if before is not None:
             # Made for another handler's attach, which may still fail.
             before.extend(made)
