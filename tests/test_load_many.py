@@ -541,7 +541,7 @@ def test_objects_closed_while_others_are_loaded(small):
         report = pylbpf.load_many([small, obj, small], threads=1, order="given",
                                   on_progress=lambda done, total, result: (obj.close(), done == 1 and result.object.close()))
         assert [result.state for result in report] == ["loaded", "failed", "loaded"] or obj.closed
-        assert report[0].object.closed and not report[2].object.closed
+        assert obj.closed and report[0].object.closed and not report[2].object.closed
         report.close()
 
 

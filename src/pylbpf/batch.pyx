@@ -143,6 +143,9 @@ cdef class Batch(Crew):
             result.instructions = task.instructions
         if task.programs != NULL:
             result._programs = task.programs[:task.programs_size]
+        if handle.phase == CLOSED:      # after the load, before we came to it
+            clear(&task.call)
+            handle.check_alive()
         task.call.outer = current()
         conclude_load(handle, &task.call, task.code, False)
         if handle.logs:

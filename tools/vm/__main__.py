@@ -50,8 +50,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
                         "for each of --cpus")
     parser.add_argument("--memory", type=int, default=4096, metavar="MIB")
     parser.add_argument("--accel", choices=("kvm", "tcg"), default="", help="default: kvm where the processor has it")
-    parser.add_argument("--count", action="store_true", help="translate, with a clock that counts the guest's instructions: times that "
-                        "no other work here disturbs, of a processor without caches")
+    parser.add_argument("--count", action="store_true", help="translate, with a clock that counts the guest's instructions: what "
+                        "computes takes the same time in each run, as on a processor without caches")
     parser.add_argument("--console", action="store_true", help="show what the guest's kernel prints, too")
     at = next((at for at, word in enumerate(words) if word in JOBS or word == "build"), len(words))
     options = parser.parse_args(words[:at])
