@@ -88,7 +88,7 @@ def test_shows_every_callback_the_code_and_live_records():
 
     hits = {name: int(count) for name, count in re.findall(r"^  (\w+) +(\d+) hits", output, re.MULTILINE)}
     assert hits.keys() == PROGRAMS.keys()
-    assert all(hits[name] > 0 for name in PROGRAMS)
+    assert all(hits[name] > 0 for name in PROGRAMS), hits
     assert hits["every_call"] > hits["openat"] + hits["connect"]
 
     # A choice is shown: where much happens it takes longer until everything has had its turn.

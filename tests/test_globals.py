@@ -718,6 +718,6 @@ def test_members_take_what_fits(shadows):
 
 def test_names_that_can_be_asked_for(obj):
     for name in obj.globals:
-        with contextlib.suppress(pylbpf.StateError):        # known after load
+        with contextlib.suppress(pylbpf.StateError, PermissionError):   # known after load; the kernel may hide addresses
             obj.globals[name]
         assert name in obj.globals
