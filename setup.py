@@ -29,11 +29,12 @@ TRACE = bool(os.environ.get("PYLBPF_TRACE"))
 LICENCE = "LGPL-2.1-only OR BSD-2-Clause"
 LICENCES_INSIDE = "(LGPL-3.0-or-later OR GPL-2.0-or-later) AND Zlib"
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-# What runs for each element, record, instruction or type. A package with all inside is small: the rest is compiled for size.
+# What runs for each element, record, instruction, type, link or run. A package with all inside is small: the rest is compiled for size.
 HOT = set("""
-    arrays block btf call codec consumer corebtf delivery dispatch draining element elements elf errors feed handle insns lease
-    map mapbatch mapmany mapping maps memory perfbuf perfring program reader record recordbatch ring ringbuf sections trampolines
-    typed userring usersample usersender walk workers
+    arrays attach attach_trace attaching atwork block btf call codec consumer corebtf delivery detaching dispatch draining
+    element elements elf errors feed handle insns lease link map mapbatch mapmany mapping maps memory perfbuf perfring
+    program reader record recordbatch ring ringbuf sections testrun trampolines typed userring usersample usersender walk
+    workers
 """.split())
 SMALL = ["-Os", "-fno-inline"]
 # Who asks for the frames on the stack, a profiler or a debugger, finds them by their pointers: tables for it are a twelfth of the file.

@@ -35,6 +35,18 @@ cdef class Mapping:
             munmap(self.start, self.length)
 
 
+cdef inline void copy_record(char *out, const char *data, size_t size) noexcept nogil:
+    """Without a call for the usual sizes."""
+    if size == 8:
+        memcpy(out, data, 8)
+    elif size == 16:
+        memcpy(out, data, 16)
+    elif size == 32:
+        memcpy(out, data, 32)
+    else:
+        memcpy(out, data, size)
+
+
 @cython.final
 @cython.no_gc_clear
 cdef class Ring(Feed):
@@ -121,7 +133,7 @@ cdef class Ring(Feed):
             if record.size != size:
                 stop[0] = MISFIT
                 break
-            memcpy(out + count * size, record.data, size)
+            copy_record(out + count * size, record.data, size)
             ring_step(&walk, &record)
             count += 1
             if walk.position - committed >= <unsigned long>PIECE:
