@@ -70,7 +70,8 @@ def instructions(output: str) -> list[int]:
 
 @pytest.mark.bpf
 def test_shows_every_callback_the_code_and_live_records():
-    output = run("--seconds", "3")
+    # An emulated processor takes seconds to start what is to be seen.
+    output = run("--seconds", "15" if os.environ.get("PYLBPF_MACHINE") else "3")
     assert callbacks(output, "setup").items() >= PROGRAMS.items()
     assert callbacks(output, "prepare_load") == PROGRAMS
     assert callbacks(output, "attach") == PROGRAMS
