@@ -204,6 +204,7 @@ def test_disconnected_link_outlives_its_object(bpf_object):
 def test_closing_the_descriptor_of_disconnect_frees_everything(bpf_object, kind, veth, requires_perf_event, requires_uprobe,
                                                                tracefs):
     """Links on perf events hold two descriptors; one is handed out, and nobody else knows of the other."""
+    library = usdt.library() if kind == "uprobe" else None
     with pylbpf.open(bpf_object(kind)) as obj:
         obj.load()
         event = kernel.perf_event_open(1, 0, frequency=99)
@@ -213,7 +214,7 @@ def test_closing_the_descriptor_of_disconnect_frees_everything(bpf_object, kind,
         elif kind == "tracepoint":
             link = obj.programs["on_task_rename"].attach()
         elif kind == "uprobe":
-            link = obj.programs["on_entry"].attach_uprobe(usdt.library(), function="probe", pid=0)
+            link = obj.programs["on_entry"].attach_uprobe(library, function="probe", pid=0)
         else:
             link = obj.programs["pass"].attach_xdp(veth.name)
         os.close(link.disconnect())
