@@ -191,16 +191,22 @@ def test_an_arena_has_one_view_however_it_was_found(arena):
         assert again is not view and again.array()[:3].tolist() == [1, 2, 3]
 
 
+def load_with_arena(obj: pylbpf.Object) -> Map:
+    """Load an object one map of which is an arena."""
+    map = obj.maps["hash"]
+    map.type, map.flags, map.key_size, map.value_size, map.max_entries = MapType.ARENA, MapFlags.MMAPABLE, 0, 0, 2
+    for program in obj.programs.values():
+        program.autoload = False
+    try:
+        obj.load()
+    except pylbpf.BpfError as error:
+        pytest.skip(f"map ARENA: this kernel makes none ({error.strerror})")
+    return map
+
+
 def test_the_arena_of_an_object_has_one_view(bpf_object):
     with pylbpf.open(bpf_object("maps")) as obj:
-        map = obj.maps["hash"]
-        map.type, map.flags, map.key_size, map.value_size, map.max_entries = MapType.ARENA, MapFlags.MMAPABLE, 0, 0, 2
-        for program in obj.programs.values():
-            program.autoload = False
-        try:
-            obj.load()
-        except pylbpf.BpfError as error:
-            pytest.skip(f"map ARENA: this kernel makes none ({error.strerror})")
+        map = load_with_arena(obj)
         for number in range(3):
             with map.view() as first, map.view() as second:
                 first.array()[-1] = number
@@ -238,14 +244,7 @@ def test_a_forked_child_has_zeros_for_an_arena(arena):
 
 def test_a_forked_child_may_drop_an_object_with_an_arena(bpf_object):
     obj = pylbpf.open(bpf_object("maps"))
-    map = obj.maps["hash"]
-    map.type, map.flags, map.key_size, map.value_size, map.max_entries = MapType.ARENA, MapFlags.MMAPABLE, 0, 0, 2
-    for program in obj.programs.values():
-        program.autoload = False
-    try:
-        obj.load()
-    except pylbpf.BpfError as error:
-        pytest.skip(f"map ARENA: this kernel makes none ({error.strerror})")
+    map = load_with_arena(obj)
     with map.view() as view:
         address, length = view.array().ctypes.data, len(view)
 

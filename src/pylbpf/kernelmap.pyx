@@ -75,12 +75,12 @@ cdef int read_info(int fd, uapi.bpf_map_info *info) except -1:
     return 0
 
 
-cdef KernelMap own_map(int fd, object name):
-    """Take over a descriptor; close it if it is not of a map."""
+cdef KernelMap own_map(int fd, object name, str words=None):
+    """Take over a descriptor; close it if it is not of a map: `words` say then what it is of."""
     cdef KernelMap made = KernelMap.__new__(KernelMap)
     made.fd = fd
     if not is_of_kind(fd, "bpf-map"):
-        raise ValueError(f"{name or f'descriptor {fd}'} is not a BPF map")
+        raise ValueError(f"{words or name or f'descriptor {fd}'} is not a BPF map")
     made.name = name
     read_info(fd, made.info)
     made.name = name or made.info.name.decode("utf-8", "surrogateescape")
@@ -108,20 +108,12 @@ cdef KernelMap create_map(int type, object name, unsigned int key_size, unsigned
 cdef KernelMap duplicated_map(object fd):
     cdef int number = descriptor_of(fd, "map")
     cdef int copy = duplicate_fd(number)
-    if not is_of_kind(copy, "bpf-map"):
-        close_fd(copy)
-        raise ValueError(f"descriptor {number} is not a BPF map")
-    return own_map(copy, None)
+    return own_map(copy, None, f"descriptor {number}")
 
 
 cdef KernelMap pinned_map(object path, object path_fd, unsigned int file_flags):
     cdef bytes raw = path_bytes(path)
-    cdef int fd = open_pin(raw, path_fd, file_flags)
-    cdef KernelMap made
-    if not is_of_kind(fd, "bpf-map"):
-        close_fd(fd)
-        raise ValueError(f"{path_text(raw)} is not a BPF map")
-    made = own_map(fd, None)
+    cdef KernelMap made = own_map(open_pin(raw, path_fd, file_flags), None, path_text(raw))
     if path_fd is None:
         made.pin_path = path_text(raw)
     return made
