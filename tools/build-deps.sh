@@ -13,8 +13,7 @@
 #
 # Environment:
 #
-#   CC, AR, RANLIB    the tools (cc, ar, ranlib); a wheel for many systems needs an old glibc, as by zig's
-#                     "cc -target x86_64-linux-gnu.2.17" or by the gcc of a manylinux container
+#   CC, AR, RANLIB    the tools (cc, ar, ranlib); a wheel for many systems needs those of tools/zig.py, for an old glibc
 #   HOST              where it is to run, for a cross build, as "aarch64-linux-gnu"
 #   PYLBPF_SOURCES    folder of the source archives; what it lacks comes from third_party/ here or beside this folder, from
 #                     Debian's source packages by apt, or from the projects themselves. Checksums decide.

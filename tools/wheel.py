@@ -2,8 +2,8 @@
 """Build wheels with everything inside: wheel.py [--python PYTHON...] [--arch ARCH...] [--out DIST]
 
 A PYTHON is a program, or a version as 3.14 or 3.13t. Only its headers are needed: those of a Python that is here, else Debian's;
-those of a Python that is here are taken for all architectures. The compiler is $CC, as in a manylinux container, else zig's
-for glibc 2.17, which also builds for other architectures.
+those of a Python that is here are taken for all architectures. The compiler is $CC, else zig's for an old glibc, which also
+builds for other architectures.
 """
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import debian
+import zig
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "wheel"
-GLIBC = "2.17"
 
 
 def run(*command: str | Path, **variables: str | Path) -> str:
@@ -48,25 +48,11 @@ def environment() -> Path:
     return programs
 
 
-def script(name: str, command: str) -> str:
-    path = WORK / name
-    path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-    path.chmod(0o755)
-    return str(path)
-
-
 def compiler(arch: str, tools: Path) -> dict[str, str]:
-    if "CC" in os.environ:
-        return {name: os.environ.get(name, name.lower()) for name in ("CC", "AR", "RANLIB")}
-    commands = {"CC": f"cc -target {arch}-linux-gnu.{GLIBC}", "AR": "ar", "RANLIB": "ranlib"}
-    return {name: script(f"{arch}-{name.lower()}", f'"{tools}/python" -m ziglang {command}') for name, command in commands.items()}
-
-
-def linker(arch: str, tools: Path) -> str:
-    """For the file of all rooms."""
-    if "CC" in os.environ:
-        return f"{os.environ['CC']} -shared"
-    return script(f"{arch}-ld", f'"{tools}/python" "{ROOT}/tools/fold.py" "{tools}/python" -target {arch}-linux-gnu.{GLIBC} -shared')
+    if cc := os.environ.get("CC"):
+        return {"CC": cc, "AR": "ar", "RANLIB": "ranlib", "LDSHARED": f"{cc} -shared",
+                **{name: os.environ[name] for name in zig.NAMES if name in os.environ}}
+    return zig.write(WORK / f"zig-{arch}", tools / "python", arch)
 
 
 def dependencies(arch: str, compilers: dict[str, str]) -> Path:
@@ -133,7 +119,7 @@ def build(name: str, arch: str, tools: Path, out: Path) -> Path:
     run(tools / "python", "setup.py", "-q", "build", "--build-base", base,
         "build_ext", f"--include-dirs={os.pathsep.join(python.headers)}", "--parallel", str(os.cpu_count()),
         "bdist_wheel", "--skip-build", "--bdist-dir", base / "unpacked", "--dist-dir", base / "dist",
-        **compilers, LDSHARED=linker(arch, tools), PYLBPF_LIBBPF="bundled", PYLBPF_DEPS=deps,
+        **compilers, PYLBPF_LIBBPF="bundled", PYLBPF_DEPS=deps,
         _PYTHON_HOST_PLATFORM=f"linux-{arch}", SETUPTOOLS_EXT_SUFFIX=python.suffix(arch))
     (raw,) = (base / "dist").glob("*.whl")
     run(tools / "python", "-m", "wheel", "tags", "--remove", *python.tags(arch), raw)
