@@ -242,6 +242,9 @@ def test_xdp_link_is_not_detached_by_netlink(passing, veth):
 def test_xdp_of_what_is_not_there(passing):
     with pytest.raises(pylbpf.BpfError, match="find network interface plb_not_there"):
         xdp.query("plb_not_there")
+    with pytest.raises(pylbpf.BpfError, match="query XDP programs of 2147483647") as raised:
+        xdp.query(0x7FFFFFFF)
+    assert raised.value.errno == errno.ENODEV
     with pytest.raises(pylbpf.BpfError, match="attach XDP program to 2147483647"):
         xdp.attach(0x7FFFFFFF, passing.programs["pass"])
     with pytest.raises(TypeError, match="program must be"):

@@ -109,7 +109,7 @@ def test_bloom_filters():
 
 @pytest.mark.parametrize("type", [MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS])
 def test_maps_in_maps(type):
-    with make(MapType.ARRAY, key="u4", value="u8") as inner, make(type, key="u4", value_size=4, inner=inner) as outer:
+    with make(MapType.ARRAY, key="u4", value="u8") as inner, make(type, key="u4", inner=inner) as outer:
         inner[1] = 11
         outer[2] = inner
         with outer[2] as found:
@@ -122,6 +122,22 @@ def test_maps_in_maps(type):
         if type is MapType.HASH_OF_MAPS:
             del outer[2]
             assert 2 not in outer
+
+
+@pytest.mark.parametrize("type", [MapType.PROG_ARRAY, MapType.PERF_EVENT_ARRAY, MapType.CGROUP_ARRAY, MapType.ARRAY_OF_MAPS])
+def test_sizes_of_numbered_descriptors_are_known(type):
+    with Map.create(MapType.ARRAY, key="u4", value="u8", max_entries=2) as inner:
+        with Map.create(type, max_entries=3, inner=inner if type is MapType.ARRAY_OF_MAPS else None) as map:
+            assert (map.key_size, map.value_size) == (4, 4)
+        with pytest.raises(ValueError, match="needs max_entries"):
+            Map.create(type, inner=inner)
+
+
+def test_maps_of_maps_say_what_they_lack():
+    with pytest.raises(ValueError, match="needs inner"):
+        Map.create(MapType.HASH_OF_MAPS, key="u4", max_entries=1)
+    with Map.create(MapType.ARRAY, key="u4", value="u8", max_entries=2) as inner, pytest.raises(ValueError, match="needs key"):
+        Map.create(MapType.HASH_OF_MAPS, max_entries=1, inner=inner)
 
 
 def test_inner_maps_can_be_set_before_the_load(bpf_object):

@@ -29,6 +29,11 @@ cdef enum:
     NUMA_NODE = 1 << 2
     TOKEN_FD = 1 << 16
     # enum bpf_map_type
+    PROG_ARRAY = 3
+    PERF_EVENT_ARRAY = 4
+    CGROUP_ARRAY = 8
+    ARRAY_OF_MAPS = 12
+    HASH_OF_MAPS = 13
     QUEUE = 22
     STACK = 23
     SK_STORAGE = 24
@@ -40,6 +45,8 @@ cdef enum:
 
 # Hashes, arrays and tries: what the kernel would say of one without a size is EINVAL.
 cdef tuple PLAIN = (1, 2, 5, 6, 9, 10, 11)
+# What goes in is a descriptor, of 4 bytes; the key is a number, but that of a hash.
+cdef tuple OF_DESCRIPTORS = (PROG_ARRAY, PERF_EVENT_ARRAY, CGROUP_ARRAY, ARRAY_OF_MAPS, HASH_OF_MAPS)
 
 
 cdef class Map(Mapping):
@@ -75,7 +82,8 @@ cdef class Map(Mapping):
         """Make a map by itself, and return it.
 
         ``type`` is a MapType. ``key`` and ``value`` say what elements are, as for typed(), and so their sizes: "u4", or what
-        numpy.dtype() takes; or give sizes in bytes, of a value for one CPU, and with them ``int``, ``str`` or ``bytes``.
+        numpy.dtype() takes; or give sizes in bytes, of a value for one CPU, and with them ``int``, ``str`` or ``bytes``. Descriptors in a map and the
+        numbers that they are under (of programs, events, cgroups, maps) have 4 bytes unless said.
         ``name``: letters, digits, _ and . only; the kernel keeps 15 characters. ``flags``: MapFlags. ``inner``: of a map of maps, a Map that those in it will be like.
         ``numa_node`` and ``token_fd`` set their flags. Raises BpfError. Source: bpf_map_create().
         """
@@ -88,7 +96,13 @@ cdef class Map(Mapping):
         cdef int types = -1
         cdef KernelMap kept
         cdef unsigned int entries = number_of(max_entries, "max_entries")
-        if number in PLAIN and not (key_bytes and value_bytes and entries):
+        if number in OF_DESCRIPTORS:
+            value_bytes = value_bytes or 4
+            if number != HASH_OF_MAPS:
+                key_bytes = key_bytes or 4
+        if number in (ARRAY_OF_MAPS, HASH_OF_MAPS) and inner is None:
+            raise ValueError(f"map '{name}' of type {number} needs inner")
+        if (number in PLAIN or number in OF_DESCRIPTORS) and not (key_bytes and value_bytes and entries):
             missing = "key or key_size" if not key_bytes else "value or value_size" if not value_bytes else "max_entries"
             raise ValueError(f"map '{name}' of type {number} needs {missing}")
         memset(&opts, 0, sizeof(opts))

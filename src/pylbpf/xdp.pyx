@@ -1,16 +1,21 @@
 """XDP programs of network interfaces by netlink, without links: they stay when the process is gone, until detach()."""
 from collections import namedtuple as _namedtuple
 
-from libc.errno cimport errno
+from libc.errno cimport ENODEV, ENXIO, errno
 from libc.string cimport memset
 
 from .c cimport libbpf
 from .call cimport Call, enter, note_missing
-from .errors cimport finish
+from .errors cimport fail, finish
 from .paths cimport number_of
 from .targets cimport Target, held, interface_index
 
 __all__ = ["attach", "detach", "query", "XdpQuery"]
+
+cdef extern from "<net/if.h>" nogil:
+    enum:
+        IF_NAMESIZE
+    char *if_indextoname(unsigned int index, char *name)
 
 libbpf.pylbpf_on_missing = note_missing
 
@@ -69,11 +74,14 @@ def query(interface):
     cdef libbpf.bpf_xdp_query_opts opts
     cdef Call call
     cdef int code
+    cdef char name[IF_NAMESIZE]
     memset(&opts, 0, sizeof(opts))
     opts.sz = sizeof(opts)
     enter(&call, NULL)
     with nogil:
         code = libbpf.bpf_xdp_query(ifindex, 0, &opts)
     finish(&call, code, "query XDP programs of", interface)
+    if opts.attach_mode == 0 and if_indextoname(ifindex, name) == NULL:     # older libbpfs do not tell
+        fail(ENODEV if errno == ENXIO else errno, "query XDP programs of", interface)
     return XdpQuery(opts.prog_id, opts.drv_prog_id, opts.hw_prog_id, opts.skb_prog_id, opts.attach_mode, opts.feature_flags,
                     opts.xdp_zc_max_segs)
