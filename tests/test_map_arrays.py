@@ -1025,10 +1025,28 @@ def test_numbers_are_no_bytes():
 
 def test_errors_of_rows_name_the_map():
     with Map.create(MapType.HASH, key=[("a", "u1"), ("b", "u1")], value="u4", max_entries=4, name="rows") as map:
-        for keys, error in (([(256, 2)], ValueError), ([(1, 2, 3)], ValueError), ([("x", 2)], ValueError)):
+        for keys, error in (([(256, 2)], ValueError), ([(1, 2, 3)], ValueError), ([("x", 2)], TypeError)):
             with pytest.raises(error, match="keys of map 'rows'"):
                 map.update_many(keys, [1])
         with pytest.raises(TypeError, match="values of map 'rows'"):
             map.update_many([(1, 2)], [1.0])
         with pytest.raises(ValueError, match="flags"):
             map.to_numpy(flags=1 << 64)
+
+
+def test_texts_in_many_structs_are_what_they_are_in_one():
+    key = [("pid", "u4"), ("comm", "S8")]
+    with Map.create(MapType.HASH, key=key, value="u8", max_entries=4) as map:
+        map.update_many([(1, "é"), (2, b"abc")], [10, 20])
+        assert map[1, "é"] == 10 and map[2, "abc"] == 20
+        with pytest.raises(ValueError, match="NUL in field 'comm'"):
+            map.update_many([(3, "a\0c")], [30])
+
+
+def test_many_maps_go_into_one():
+    with new(MapType.ARRAY) as one, new(MapType.ARRAY) as two:
+        with Map.create(MapType.HASH_OF_MAPS, key="u4", inner=one, max_entries=4) as outer:
+            outer.update_many([7, 8, 9], (one, two, one.fileno()))
+            assert [outer[key].info().id for key in (7, 8, 9)] == [map.info().id for map in (one, two, one)]
+            with pytest.raises((TypeError, ValueError), match="values of map"):
+                outer.update_many([1], ["one"])

@@ -55,7 +55,8 @@ cdef class Arrays(Elements):
         """Set the values of many keys, in their order; of a key that comes twice the last one stays.
 
         Both are arrays like those of to_numpy(), of equal length, or what makes such ones without loss; C-contiguous
-        arrays of the right dtype are used as they are. Queues, stacks and bloom filters take None for the keys.
+        arrays of the right dtype are used as they are. Queues, stacks and bloom filters take None for the keys; maps of
+        descriptors take Maps, Programs and what else has fileno().
         ``flags``: UpdateFlags, for each element. What has the wrong type or shape is a TypeError or ValueError before the
         kernel sees anything. The first element that cannot be set ends the call: those before it stay set, and the
         exception's ``done`` tells how many they are, whatever exception it is. FileExistsError and KeyError for NOEXIST

@@ -21,6 +21,8 @@ from .mapmany import lookup_many as _lookup_many
 from .mapmany import update_many as _update_many
 
 LPM_TRIE = 11
+# PROG_ARRAY, PERF_EVENT_ARRAY, CGROUP_ARRAY, ARRAY_OF_MAPS, HASH_OF_MAPS, SOCKMAP, XSKMAP, SOCKHASH, REUSEPORT_SOCKARRAY
+OF_DESCRIPTORS = frozenset((3, 4, 8, 12, 13, 15, 17, 18, 20))
 NUMBERS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
@@ -100,6 +102,8 @@ class Layout:
     def fit_values(self, values):
         batch = self.batch
         per_cpu = (batch.cpus,) if batch.cpus else ()
+        if batch.type in OF_DESCRIPTORS and not isinstance(values, np.ndarray):
+            values = [value.fileno() if hasattr(value, "fileno") else value for value in values]
         fitted = fit(values, self.value, per_cpu, "values", self.map)
         if batch.cpus and self.slot != batch.value_size:
             padded = np.zeros(len(fitted) * batch.value_bytes, np.uint8)
@@ -157,7 +161,8 @@ def fit(given, dtype, per_element, what, map):
 def from_python(given, base, what, map):
     """An array of what is none yet; numpy cuts what is too long, and is not let to."""
     if base.names is not None:
-        if "bits" in (base.metadata or ()) or any(isinstance(item, dict) or hasattr(item, "__dataclass_fields__") for item in given):
+        if ("bits" in (base.metadata or ()) or any(isinstance(item, dict) or hasattr(item, "__dataclass_fields__") for item in given)
+                or any(isinstance(item, str) for item in flat(given))):     # which numpy takes for ASCII
             from .fields import pack
             return np.frombuffer(b"".join(bytes(pack(base, item, f"one of the {what} of {map}")) for item in given), base)
         try:
