@@ -74,7 +74,7 @@ def test_linker_by_hand(parts, tmp_path):
     with Linker(output) as linker:
         linker.add_file(parts[0])
         assert repr(linker).endswith("open>")
-        linker.add_buffer(memoryview(parts[1].read_bytes()), name="library")
+        linker.add_buffer(memoryview(parts[1].read_bytes()), name="library " * 40)
         linker.finalize()
         for operation in (linker.finalize, lambda: linker.add_file(parts[0]), lambda: linker.add_buffer(b"")):
             with pytest.raises(ValueError, match="is closed"):

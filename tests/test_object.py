@@ -142,6 +142,9 @@ def test_pin_root_path_is_where_pinned_maps_are_shared(bpf_object, bpffs):
 def test_log_level_is_that_of_every_program(bpf_object):
     with pylbpf.open(bpf_object("subprogs"), log_level=2) as obj:
         assert [program.log_level for program in obj.programs.values()] == [2] * len(obj.programs)
+    for level, error in ((-1, ValueError), (8, ValueError), (1 << 40, ValueError), (True, TypeError), ("1", TypeError)):
+        with pytest.raises(error, match="log_level"):
+            pylbpf.open(bpf_object("subprogs"), log_level=level)
 
 
 def test_relaxed_maps_ignores_what_it_does_not_know():

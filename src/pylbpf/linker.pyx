@@ -106,7 +106,7 @@ cdef class Linker:
         cdef bytes code = memoryview(data).tobytes()
         cdef const char *where
         self.check(code, name)
-        fd = _os.memfd_create(name, _os.MFD_CLOEXEC)
+        fd = _os.memfd_create("linker", _os.MFD_CLOEXEC)
         try:
             with _os.fdopen(fd, "wb", closefd=False) as file:
                 file.write(code)

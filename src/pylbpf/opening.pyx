@@ -22,7 +22,7 @@ from .elf cimport check_object
 from .errors cimport finish, need
 from .handle cimport CLOSED, FAILED, Handle, LOADED, OPEN, PREPARED
 from .overrides cimport enter_gate, leave_gate
-from .paths cimport is_path, name_bytes, path_bytes, path_text
+from .paths cimport is_path, name_bytes, number_of, path_bytes, path_text
 from .registry cimport begin_open, end_open
 from .workers cimport block_signals
 
@@ -128,7 +128,7 @@ cdef void open_job(Job *job, Handle handle) noexcept nogil:
 @cython.final
 cdef class Request:
     def __cinit__(self, source, *, name=None, handlers=(), pin_root_path=None, kconfig=None, btf_custom_path=None,
-                  bint relaxed_maps=False, unsigned int log_level=0, token_path=None):
+                  bint relaxed_maps=False, log_level=0, token_path=None):
         cdef bint in_memory = not is_path(source)
         cdef libbpf.bpf_object_open_opts *opts = &self.job.opts
         cdef Handle handle
@@ -139,12 +139,13 @@ cdef class Request:
         cdef bytes raw_kconfig = None if kconfig is None else name_bytes(kconfig, "kconfig")
         cdef bytes raw_btf = None if btf_custom_path is None else path_bytes(btf_custom_path)
         cdef bytes raw_token = None if token_path is None else path_bytes(token_path)
+        cdef unsigned int level = number_of(log_level, "log_level")
         try:
             handlers = tuple(handlers)
         except TypeError:
             raise TypeError(f"handlers must be a list of handlers, not {type(handlers).__name__}") from None
-        if log_level > 7:
-            raise ValueError(f"log_level is 0 to 7, not {log_level}")
+        if level > 7:
+            raise ValueError(f"log_level is 0 to 7, not {level}")
         if name is not None:
             raw_name = name_bytes(name, "name")
         elif not in_memory:
@@ -153,7 +154,7 @@ cdef class Request:
         memset(&self.job, 0, sizeof(Job))
         opts.sz = sizeof(opts[0])
         opts.relaxed_maps = relaxed_maps
-        opts.kernel_log_level = log_level
+        opts.kernel_log_level = level
         if raw_name is not None:
             opts.object_name = raw_name
         if raw_pin is not None:
@@ -184,12 +185,12 @@ cdef class Request:
         self.source = source
         self.options = {
             "name": name, "handlers": handlers, "pin_root_path": pin_root_path, "kconfig": kconfig,
-            "btf_custom_path": btf_custom_path, "relaxed_maps": relaxed_maps, "log_level": log_level,
+            "btf_custom_path": btf_custom_path, "relaxed_maps": relaxed_maps, "log_level": level,
             "token_path": token_path,
         }
         handle = Handle.__new__(Handle)
         handle.name = name or ("<memory>" if in_memory else path_text(raw_path.rpartition(b"/")[2]))
-        handle.verbose = log_level != 0
+        handle.verbose = level != 0
         self.handle = handle
         self.subject = handle.name if in_memory else path_text(raw_path)
         begin_open(handle, self.options["handlers"])
