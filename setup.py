@@ -32,7 +32,7 @@ SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 # What runs for each element, record, instruction, type, link or run. A package with all inside is small: the rest is compiled for size.
 HOT = set("""
     arrays attach attach_trace attaching atwork block btf call codec consumer corebtf delivery detaching dispatch draining
-    element elements elf errors feed handle insns lease link map mapbatch mapmany mapping maps memory perfbuf perfring
+    element elements elf errors feed handle insns lease link map mapbatch mapmany mapping maps memory paths perfbuf perfring
     program reader record recordbatch ring ringbuf sections testrun trampolines typed userring usersample usersender walk
     workers
 """.split())
