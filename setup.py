@@ -71,7 +71,7 @@ def find_libbpf() -> tuple[list[str], list[str]]:
         return pkg_config("--cflags"), ["-Wl,--no-as-needed", *pkg_config("--libs")]
     if not Path(DEPS, "lib", "libbpf-pylbpf.so").exists():
         subprocess.check_call(["tools/build-deps.sh", DEPS])
-    return [], ["-L" + str(DEPS / "lib"), "-lbpf-pylbpf", "-Wl,-rpath,$ORIGIN/lib", "-Wl,-s"]
+    return [], ["-L" + str(DEPS / "lib"), "-lbpf-pylbpf", "-Wl,--disable-new-dtags,-rpath,$ORIGIN/lib", "-Wl,-s"]
 
 
 def copy_headers(package: Path) -> None:

@@ -21,6 +21,7 @@ import pytest
 import expectations
 import kernel
 import objects
+import pylbpf
 from objects import bpfcc
 from outcomes import pytest_addoption as pytest_addoption, pytest_configure as pytest_configure
 
@@ -63,6 +64,18 @@ def bpf_objects() -> Objects:
 def bpf_object(bpf_objects: Objects) -> Callable[[str], Path]:
     """bpf_object("handlers") -> the path of the compiled object."""
     return bpf_objects.__getitem__
+
+
+@pytest.fixture
+def registered(bpf_object: Callable[[str], Path]) -> Iterator[pylbpf.Object]:
+    """An object with struct_ops maps "first" and "second" of the older kind, which are registered, not linked."""
+    source = (objects.SOURCES / "struct_ops.bpf.c").read_text().replace(".struct_ops.link", ".struct_ops")
+    with pylbpf.open(objects.build(source, "struct_ops_registered")) as obj:
+        try:
+            obj.load()
+        except pylbpf.BpfError as error:
+            pytest.skip(f"struct_ops: the kernel refuses such programs ({error.strerror})")
+        yield obj
 
 
 # ---------------------------------------------------------------- time

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import objects
 import pylbpf
 from handling import HIT, compiler_flags, rest
 
@@ -207,6 +208,38 @@ def test_link_made_by_c_works_and_goes_with_the_object(sample, bpf_object, requi
         assert alone.program is None
     assert link.closed and not alone.closed
     alone.destroy()
+
+
+@pytest.mark.parametrize("whose", ["nobody", "another map", "a program"])
+def test_link_of_a_registered_map_is_of_that_map(sample, registered, whose):
+    wrong = {"nobody": None, "another map": registered.maps["second"], "a program": registered.programs["first_undo"]}
+    with pytest.raises(ValueError, match="say whose it is, by its map"):
+        sample.attach_struct_ops(registered.maps["first"], wrong[whose])
+
+
+def test_link_of_a_registered_map_made_by_c(sample, registered):
+    first = registered.maps["first"]
+    link = sample.attach_struct_ops(first, first)
+    with pytest.raises(pylbpf.StateError, match="close them before"):
+        registered.detach_fds()
+    registered.close()
+    assert link.closed
+
+
+def test_maps_of_every_class_have_pointers(sample):
+    for section in ("queues", "bloom"):
+        source = f"""
+            #include <linux/bpf.h>
+            #include <bpf/bpf_helpers.h>
+            struct {{
+                __uint(type, {"BPF_MAP_TYPE_QUEUE" if section == "queues" else "BPF_MAP_TYPE_BLOOM_FILTER"});
+                __uint(max_entries, 4);
+                __type(value, __u32);
+            }} {section} SEC(".maps");
+        """
+        with pylbpf.open(objects.build(source, section)) as obj:
+            assert type(obj.maps[section]) is not pylbpf.Map
+            assert sample.misuse("map", obj.maps[section])
 
 
 def test_native_handler_from_c(sample, bpf_object, requires_bpf):

@@ -225,6 +225,22 @@ def test_closing_the_descriptor_of_disconnect_frees_everything(bpf_object, kind,
         assert not left
 
 
+def test_of_several_uprobes_of_a_program_the_right_one_is_let_go(bpf_object, requires_uprobe):
+    library = usdt.library()
+    with pylbpf.open(bpf_object("uprobe")) as obj:
+        obj.load()
+        program = obj.programs["on_entry"]
+        with program.attach_uprobe(library, function="probe", pid=0, retprobe=True) as other:
+            before = descriptors()
+            link = program.attach_uprobe(library, function="probe", pid=0)
+            if not link.info().kind:
+                link.close()
+                pytest.skip("perf event info: the kernel does not tell what a link is on")
+            os.close(link.disconnect())
+            assert descriptors() == before
+            assert other.info().kind == "uretprobe"
+
+
 # ---------------------------------------------------------------- pins
 
 

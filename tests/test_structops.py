@@ -138,3 +138,46 @@ def test_a_dropped_link_warns_and_lets_go(obj):
     with pytest.raises(OSError):
         talk()
     assert os.getpid()
+
+
+# ---------------------------------------------------------------- registered maps: their links have no descriptor of their own
+
+
+def test_a_registered_map_keeps_its_descriptor(registered):
+    map = registered.maps["first"]
+    link = map.attach_struct_ops()
+    assert link.fd == map.fd
+    for operation in (link.info, link.detach):
+        with pytest.raises(pylbpf.NotSupported, match="a map that the kernel has registered"):
+            operation()
+    fd = link.disconnect()
+    try:
+        assert fd != map.fd
+        talk()      # it stays registered
+    finally:
+        with pylbpf.Map.from_fd(fd) as lone:
+            lone.delete(bytes(4))
+        os.close(fd)
+    with pytest.raises(OSError):
+        talk()
+    assert map.info().type is pylbpf.MapType.STRUCT_OPS
+
+
+def test_a_forked_child_leaves_a_registered_map_alone(registered):
+    fd = registered.maps["first"].fd
+    with registered.maps["first"].attach_struct_ops() as link:
+        child = os.fork()
+        if child == 0:
+            try:
+                link.close()
+                os.fstat(fd)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        talk()
+
+
+def test_descriptors_are_not_detached_from_a_registered_map(registered):
+    with registered.maps["first"].attach_struct_ops(), pytest.raises(pylbpf.StateError, match="struct_ops"):
+        registered.detach_fds()

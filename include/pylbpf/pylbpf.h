@@ -12,7 +12,8 @@
  * Every function is called with the GIL held, and fails with NULL and a Python
  * exception. Compile with the folder that pylbpf.get_include() names, link with
  * pylbpf.get_library_dirs() and get_libraries(): only the libbpf that pylbpf uses
- * may touch its pointers, and pylbpf_import() refuses any other.
+ * may touch its pointers, and pylbpf_import() refuses any other. That of a wheel is
+ * found at run time only if pylbpf was imported before the module.
  */
 #ifndef PYLBPF_PYLBPF_H
 #define PYLBPF_PYLBPF_H
@@ -75,8 +76,9 @@ struct pylbpf_api {
 	/*
 	 * A new Link that owns `link` and destroys it. `program` is the Program or Map
 	 * that it is of, or NULL or None; if given, the link goes when its Object is
-	 * closed. On failure the caller still owns it. ValueError for one that was wrapped
-	 * before, or that link() has given.
+	 * closed. It must be given for USDT, and for struct_ops maps without BPF_F_LINK. On
+	 * failure the caller still owns it. ValueError for one that was wrapped before, or
+	 * that link() has given.
 	 */
 	PyObject *(*wrap_link)(struct bpf_link *link, PyObject *program);
 

@@ -35,7 +35,10 @@ class Finder:
         """The file does not change."""
 
 
-sys.path_hooks.append(Finder)
-if os.path.exists(FILE):    # type checkers import this where it is not, too
-    sys.path_importer_cache[FILE] = Finder(FILE)  # not found by asking all hooks
-sys.modules[__package__].__path__.insert(0, FILE)  # asked first: it answers sooner than a folder does
+def find_rooms(path: "list[str]") -> None:
+    """Have the search path of the package lead to them."""
+    if FILE not in path:
+        path.insert(0, FILE)    # asked first: it answers sooner than a folder does
+    if Finder not in sys.path_hooks:
+        sys.path_hooks.append(Finder)
+        sys.path_importer_cache[FILE] = Finder(FILE)  # not found by asking all hooks

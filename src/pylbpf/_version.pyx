@@ -44,8 +44,6 @@ def get_library_dirs():
 def libbpf_path():
     """File of the libbpf that runs, or None where that cannot be seen. Source: libbpf_version_string(), proc(5)."""
     cdef size_t address = <size_t>&libbpf.libbpf_version_string
-    if _os.path.isdir(_LIBRARY):
-        return _os.path.join(_LIBRARY, "libbpf-pylbpf.so")
     try:
         with open("/proc/self/maps") as maps:
             for line in maps:
@@ -53,6 +51,7 @@ def libbpf_path():
                 if int(first, 16) <= address < int(last, 16):
                     path = line.split(maxsplit=5)[5].strip()
                     return path if _os.path.exists(path) else None      # after chroot(2) it is that of another root
-    except OSError:
-        pass
+    except OSError:     # no /proc
+        if _os.path.isdir(_LIBRARY):
+            return _os.path.join(_LIBRARY, "libbpf-pylbpf.so")
     return None

@@ -7,9 +7,10 @@ from libc.string cimport memcpy, memset
 
 from .c cimport libbpf
 from .handle cimport Handle, LOADED, OPEN, leave_place
-from .link cimport BARE_LINK, HIDDEN_EVENT, Link, STRUCT_OPS_LINK, USDT_LINK, make_link
+from .link cimport BARE_LINK, HIDDEN_EVENT, Link, USDT_LINK, make_link, make_map_link
 from .map cimport Map, make_map
 from .object cimport Object
+from .paths cimport is_of_kind
 from .program cimport Program, make_program
 from .registry cimport guard_stranger
 from .strangers cimport claim_strangers
@@ -20,6 +21,11 @@ from .registry import register
 cdef enum:
     LARGEST = 4096      # no handler of the future is: a size beyond was never set
     STRUCT_OPS = 26     # enum bpf_map_type
+
+cdef str HOOK = "a hook that C has chosen"
+
+cdef extern from "Python.h":
+    bint PyObject_TypeCheck(object thing, type kind)
 
 cdef extern from "pylbpf/pylbpf.h":
     struct pylbpf_handler:
@@ -53,10 +59,10 @@ cdef extern from "pylbpf/pylbpf.h":
 # What C gives may be NULL, as what a call that failed has returned: so it is no `object` before it was looked at.
 
 cdef object check(PyObject *thing, type kind):
-    """Subclasses do not exist: a pointer is read from it."""
+    """A pointer is read from it."""
     if thing == NULL:
         raise TypeError(f"a pylbpf.{kind.__name__} is needed, not NULL")
-    if type(<object>thing) is not kind:
+    if not PyObject_TypeCheck(<object>thing, kind):     # which asks no __class__ of Python
         raise TypeError(f"a pylbpf.{kind.__name__} is needed, not {type(<object>thing).__name__}")
     return <object>thing
 
@@ -164,12 +170,13 @@ cdef object wrap_link(libbpf.bpf_link *ptr, PyObject *of):
     cdef object subject = None if of == NULL else <object>of
     cdef Handle handle = None
     cdef Link made
+    cdef int fd, map_fd = -1
     if ptr == NULL:
         raise ValueError("link is NULL")
     check_unowned(ptr, "link")
-    if type(subject) is Program:
+    if isinstance(subject, Program):
         handle = (<Program>subject).handle
-    elif type(subject) is Map:
+    elif isinstance(subject, Map):
         if (<Map>subject).kind() != STRUCT_OPS:
             raise ValueError(f"a link is of a program or of a struct_ops map, not of {subject}")
         handle = (<Map>subject).handle
@@ -177,13 +184,19 @@ cdef object wrap_link(libbpf.bpf_link *ptr, PyObject *of):
         raise TypeError(f"a link is of a pylbpf.Program or Map, not of {type(subject).__name__}")
     if handle is not None:
         handle.live()
-    made = make_link(ptr, handle, subject, "a hook that C has chosen")
+    fd = libbpf.bpf_link__fd(ptr)
+    if handle is not None and isinstance(subject, Map):
+        map_fd = (<Map>subject).descriptor()
+    if fd > 0 and fd != map_fd and is_of_kind(fd, "bpf-map") and not is_of_kind(fd, "link"):    # both where there is no /proc
+        raise ValueError("a link of a struct_ops map without BPF_F_LINK ends before its object does: say whose it is, by its map")
+    if map_fd >= 0:
+        made = make_map_link(ptr, handle, subject, map_fd, HOOK)
+    else:
+        made = make_link(ptr, handle, subject, HOOK)
     if made.kind == USDT_LINK and handle is None:
         made.ptr = NULL
         raise ValueError("a USDT link ends before its object does: say whose it is, by its program")
     made.event = HIDDEN_EVENT       # libbpf may have opened one
-    if type(subject) is Map:
-        made.kind = STRUCT_OPS_LINK
     try:
         owners_by_pointer()[<size_t>ptr] = made
     except BaseException:

@@ -5,7 +5,7 @@ from .handle cimport Handle, Place
 cdef enum Kind:
     PLAIN_LINK
     USDT_LINK           # has no descriptor of its own, and shares the object's USDT manager
-    STRUCT_OPS_LINK     # may use the map's descriptor
+    STRUCT_OPS_LINK
     BARE_LINK           # a descriptor that libbpf knows nothing of: `ptr` is a Bare
 
 cdef struct Bare:
@@ -39,6 +39,7 @@ cdef class Link:
     cdef unsigned int generation
     cdef unsigned long worker       # thread in a call that uses the pointer without the GIL, 0 for none
     cdef Kind kind
+    cdef bint borrowed              # of a struct_ops map without BPF_F_LINK: its descriptor is the map's
     cdef int event                  # perf event that the link closes
     cdef Place place                # among the links of the object, as long as it is open
     cdef object pinned              # where a BARE_LINK is pinned
@@ -46,6 +47,7 @@ cdef class Link:
 
     cdef libbpf.bpf_link *live(self) except NULL
     cdef int number(self) noexcept
+    cdef str instead(self)
     cdef int belong_to(self, object subject, Handle handle) except -1
     cdef int wait_idle(self, str operation) except -1
     cdef bint identify(self, unsigned int *type, unsigned int *id) except -1
@@ -56,6 +58,7 @@ cdef class Link:
 
 
 cdef Link make_link(libbpf.bpf_link *ptr, Handle handle, object subject, object hook)
+cdef Link make_map_link(libbpf.bpf_link *ptr, Handle handle, object map, int fd, object hook)
 # Wrap a link's descriptor, which is then owned.
 cdef Link link_of_descriptor(int fd, Handle handle, object subject, object hook)
 # Instead of bpf_link__destroy(), for all kinds.

@@ -20,6 +20,10 @@ from .targets cimport Target, descriptor_of, duplicate_fd, held
 
 from .errors import NotSupported, StateError
 
+cdef extern from "<limits.h>":
+    enum:
+        PATH_MAX
+
 cdef enum:
     PERF_EVENT = 7      # enum bpf_link_type
     BPF_F_REPLACE = 1 << 2
@@ -28,6 +32,7 @@ cdef enum:
 cdef tuple UPDATED = (3, 4, 5, 6, 11, 13, 14)
 # And those that end only when nobody holds them: raw_tracepoint, tracing, iter, perf_event, kprobe_multi, uprobe_multi.
 cdef tuple LASTING = (1, 2, 4, 7, 8, 12)
+cdef tuple PROBES = ("", "tracepoint", "kprobe", "kretprobe", "uprobe", "uretprobe")      # enum bpf_task_fd_type
 
 cdef extern from "Python.h":
     int PyErr_ResourceWarning(object source, Py_ssize_t stack_level, const char *format, ...) except -1
@@ -121,6 +126,9 @@ cdef class Link:
         """The descriptor of a live link; 0 for USDT."""
         return (<Bare *>self.ptr).fd if self.kind == BARE_LINK else libbpf.bpf_link__fd(self.ptr)
 
+    cdef str instead(self):
+        return "it is a map that the kernel has registered" if self.borrowed else "it is a perf event"
+
     cdef int belong_to(self, object subject, Handle handle) except -1:
         """It is about another program or map from now on, and dies with that one's object."""
         leave_place(&self.place)
@@ -187,7 +195,7 @@ cdef class Link:
             # Destroying would disable what the parent shares with us; only the number is ours.
             if self.kind == BARE_LINK:
                 destroy_link(ptr, self.kind)
-            elif self.kind != USDT_LINK:
+            elif self.kind != USDT_LINK and not self.borrowed:
                 close_fd(libbpf.bpf_link__fd(ptr))
             return 0
         enter(&call, NULL)
@@ -242,7 +250,7 @@ cdef class Link:
         self.worker = PyThread_get_thread_ident()       # it is not closed meanwhile
         try:
             if not is_of_kind(fd, "link"):
-                raise NotSupported(_errno.EOPNOTSUPP, "it is a perf event, not a link of the kernel", "read info of", self.name)
+                raise NotSupported(_errno.EOPNOTSUPP, f"{self.instead()}, not a link of the kernel", "read info of", self.name)
             return link_info(fd)
         finally:
             self.worker = 0
@@ -282,7 +290,7 @@ cdef class Link:
         ptr = self.live()
         if not self.identify(&type, &id) or type in LASTING:
             self.refuse(type, "links of kind {} end with their last holder: close it" if id
-                        else "it is a perf event, not a link of the kernel: close it", "detach")
+                        else f"{self.instead()}, not a link of the kernel: close it", "detach")
         enter(&call, NULL)
         with nogil:
             code = bpf.bpf_link_detach((<Bare *>ptr).fd) if self.kind == BARE_LINK else libbpf.bpf_link__detach(ptr)
@@ -292,9 +300,10 @@ cdef class Link:
         """Give up the link without detaching, and return its descriptor, which the caller now owns and closes.
 
         The program stays attached as long as the descriptor, a pin, or for perf events the process lives.
+        Of a struct_ops map without BPF_F_LINK, which stays registered, it is a new descriptor of the map.
         Source: bpf_link__disconnect().
         """
-        cdef int fd = self.fd
+        cdef int fd = duplicate_fd(self.fd) if self.borrowed else self.fd
         cdef int event = event_of(fd) if self.event == HIDDEN_EVENT else self.event
         self.wait_idle("disconnect")
         if self.kind == BARE_LINK:
@@ -541,28 +550,36 @@ cdef unsigned int program_on_event(int link) noexcept:
 
 
 cdef dict programs_of_events():
-    """Number of program -> list of the perf events of this process that run it."""
+    """Number of program -> {perf event of this process that runs it: (kind, name, offset) of what it is on}."""
     cdef unsigned int length, program, type
     cdef unsigned long long offset, address
+    cdef char name[PATH_MAX]
     cdef dict found = {}
     for number in map(int, _os.listdir("/proc/self/fd")):
-        length = 0
+        length = sizeof(name)
+        name[0] = 0
         if is_of_kind(number, "perf_event") and bpf.bpf_task_fd_query(
-                getpid(), number, 0, NULL, &length, &program, &type, <uapi.__u64 *>&offset, <uapi.__u64 *>&address) == 0:
-            found.setdefault(program, []).append(number)
+                getpid(), number, 0, name, &length, &program, &type, <uapi.__u64 *>&offset, <uapi.__u64 *>&address) == 0:
+            place = PROBES[type] if type < len(PROBES) else "", path_text(<bytes>name), offset
+            found.setdefault(program, {})[number] = place
     return found
 
 
 cdef int event_of(int link) except -2:
-    """The perf event that libbpf opened for a link and does not tell of; -1 if the program does not say which it is."""
+    """The perf event that libbpf opened for a link and does not tell of; -1 if nothing says which it is."""
     cdef unsigned int program = program_on_event(link)
     if program:
+        from .linkinfo import link_info
         try:
-            events = programs_of_events().get(program, ())
+            events = programs_of_events().get(program, {})
+            if len(events) > 1:
+                info = link_info(link)
+                place = info.kind, info.name, info.offset
+                events = [number for number, known in events.items() if known == place]
         except OSError:     # no descriptor to spare
             return NO_EVENT
         if len(events) == 1:
-            return events[0]
+            return next(iter(events))
     return NO_EVENT
 
 
@@ -571,6 +588,14 @@ cdef Link make_link(libbpf.bpf_link *ptr, Handle handle, object subject, object 
     cdef Link link = wrap(ptr, handle, subject, hook)
     # USDT links are many kernel links under one name; libbpf leaves their number zero.
     link.kind = USDT_LINK if libbpf.bpf_link__fd(ptr) == 0 else PLAIN_LINK
+    return link
+
+
+cdef Link make_map_link(libbpf.bpf_link *ptr, Handle handle, object map, int fd, object hook):
+    """Likewise of a struct_ops map with this descriptor."""
+    cdef Link link = make_link(ptr, handle, map, hook)
+    link.kind = STRUCT_OPS_LINK
+    link.borrowed = libbpf.bpf_link__fd(ptr) == fd
     return link
 
 
@@ -615,7 +640,7 @@ cdef list free_links(Handle handle):
         if link.ptr != NULL:
             links.append(link)
             # USDT links are in the object's books; those of maps without BPF_F_LINK are known by the map's descriptor.
-            if link.kind == USDT_LINK or link.hook == "struct_ops":
+            if link.kind == USDT_LINK or link.kind == STRUCT_OPS_LINK:
                 bound.append(link.name)
     if bound:
         raise StateError(_errno.EBUSY, f"these links need the object, close them before: {', '.join(bound)}",

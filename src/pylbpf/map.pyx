@@ -17,7 +17,7 @@ from .kernelfd cimport pin_descriptor
 from .kernelmap cimport KernelMap, create_map, duplicated_map, numbered_map, pinned_map, storage_types
 from .mapping cimport Mapping
 from .memory cimport map_memory, view_initial
-from .link cimport Link, STRUCT_OPS_LINK, make_link
+from .link cimport make_map_link
 from .paths cimport number64_of, number_of, path_bytes, path_text
 
 from .errors import BpfError
@@ -401,7 +401,6 @@ cdef class Map(Mapping):
     def attach_struct_ops(self):
         """Attach a struct_ops map and return the Link. Minimum kernel 5.6. Source: bpf_map__attach_struct_ops()."""
         cdef libbpf.bpf_link *link
-        cdef Link made
         cdef Call call
         cdef int code = 0
         cdef bint locked
@@ -416,9 +415,7 @@ cdef class Map(Mapping):
         if locked:
             self.handle.release()
         finish(&call, code, "attach", self)
-        made = make_link(link, self.handle, self, "struct_ops")
-        made.kind = STRUCT_OPS_LINK
-        return made
+        return make_map_link(link, self.handle, self, libbpf.bpf_map__fd(self.ptr), "struct_ops")
 
 
 cdef Map blank(int type):

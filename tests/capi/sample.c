@@ -110,6 +110,24 @@ static PyObject *attach(PyObject *self, PyObject *args)
 	return made;
 }
 
+static PyObject *attach_struct_ops(PyObject *self, PyObject *args)
+{
+	PyObject *map, *of, *made;
+	struct bpf_map *ops;
+	struct bpf_link *link;
+
+	(void)self;
+	if (!PyArg_ParseTuple(args, "OO", &map, &of) || !(ops = pylbpf->map(map)))
+		return NULL;
+	link = bpf_map__attach_struct_ops(ops);
+	if (!link)
+		return PyErr_SetFromErrno(PyExc_OSError);
+	made = pylbpf->wrap_link(link, of);
+	if (!made)
+		bpf_link__destroy(link);
+	return made;
+}
+
 /* ---- Handlers */
 
 static int on_setup(struct bpf_program *prog, long cookie)
@@ -210,6 +228,7 @@ static PyMethodDef methods[] = {
 	{"first", first, METH_O, NULL},
 	{"stranger", stranger, METH_VARARGS, NULL},
 	{"attach", attach, METH_VARARGS, NULL},
+	{"attach_struct_ops", attach_struct_ops, METH_VARARGS, NULL},
 	{"register_handler", register_handler, METH_VARARGS, NULL},
 	{"misuse", misuse, METH_VARARGS, NULL},
 	{"seen", seen, METH_NOARGS, NULL},
