@@ -174,6 +174,11 @@ def test_object_made_by_c(sample, bpf_object, requires_bpf, load):
     assert program.fd >= 0      # and keeps the object
 
 
+def test_object_that_c_has_loaded_is_wrapped_as_such(sample, bpf_object, requires_bpf):
+    with pytest.raises(ValueError, match="this object is loaded: say so"):
+        sample.open_object(bpf_object("handlers").read_bytes(), "from_c", 2)
+
+
 @pytest.mark.parametrize("load", [False, True])
 def test_object_made_by_c_while_sections_are_overridden(sample, bpf_object, requires_bpf, load):
     """Its programs point into libbpf's array, so that must not move before the object is closed."""

@@ -52,6 +52,7 @@ def test_every_class_can_be_cimported(tmp_path, monkeypatch, headers):
     (tmp_path / f"{name}.pyx").write_text("".join([
         "# cython: language_level=3\n",
         *(f"from pylbpf.{room} cimport {cls} as {room}_{cls}\n" for room, cls in pairs),
+        *(f"cimport pylbpf.{path.stem}\n" for path in sorted(PACKAGE.glob("*.pxd")) if path.stem != "__init__"),
         "\n\ndef classes():\n    return [\n", *(f"        {room}_{cls},\n" for room, cls in pairs), "    ]\n"]))
     (tmp_path / "setup.py").write_text(SETUP.format(name=name))
     if headers == "newer":

@@ -196,6 +196,22 @@ def test_nothing_that_a_file_is_called_can_upset_the_terminal(folder):
     assert r"\x1b[2J[red]\n.o" in output and "\x1b" not in output
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict", "latin-1"])
+def test_names_that_the_encoding_has_not_are_escaped(folder, encoding):
+    names = ("h\u4e2d.bpf.o", os.fsdecode(b"h\xff.bpf.o"))
+    for name in names:
+        shutil.copy(folder / "xdp.bpf.o", folder / name)
+    for arguments in (), ("--csv", "-"):
+        result = subprocess.run([*PYLBPF, "verify", *arguments, *(folder / name for name in names)], capture_output=True,
+                                env={**os.environ, "PYTHONIOENCODING": encoding}, check=False)
+        assert result.returncode == 0 and b"accepted" in result.stdout and b"Traceback" not in result.stderr, result.stderr
+
+
+def test_a_pipe_in_a_folder_is_not_waited_for(folder):
+    os.mkfifo(folder / "pipe.o")
+    assert "not a regular file" in run("verify", folder)[0]
+
+
 def test_without_rights_it_says_so(folder):
     import kernel
 

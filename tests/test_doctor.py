@@ -63,6 +63,22 @@ def test_without_rights_it_says_what_is_refused(requires_bpf):
         assert lines["make a map"].startswith("missing|bpf() answers: ")
 
 
+@pytest.mark.parametrize(("held", "inside", "statuses"), [
+    ({"CAP_SYS_ADMIN"}, False, {"CAP_BPF": "ok", "CAP_PERFMON": "ok", "CAP_NET_ADMIN": "limited", "CAP_SYS_ADMIN": "ok"}),
+    (set(doctor.CAPABILITIES), False, dict.fromkeys(doctor.CAPABILITIES, "ok")),
+    (set(doctor.CAPABILITIES), True, dict.fromkeys(doctor.CAPABILITIES, "limited")),
+    (set(), True, dict.fromkeys(doctor.CAPABILITIES, "limited")),
+])
+def test_what_capabilities_are_good_for(monkeypatch, held, inside, statuses):
+    monkeypatch.setattr(doctor._rights, "held", lambda: held)
+    monkeypatch.setattr(doctor._rights, "in_user_namespace", lambda: inside)
+    found = {finding.name: finding for finding in doctor.rights() if finding.name in doctor.CAPABILITIES}
+    assert {name: finding.status for name, finding in found.items()} == statuses
+    for name, finding in found.items():
+        assert ("user namespace" in finding.reason) == (inside and name in held)
+        assert (finding.reason == "") == (finding.status == "ok")
+
+
 @pytest.mark.parametrize(("path", "content", "name", "word"), [
     ("/sys/kernel/security/lockdown", "none integrity [confidentiality]", "lockdown", "kernel memory"),
     ("/proc/sys/net/core/bpf_jit_enable", "0", "JIT", "interpreted"),
@@ -80,7 +96,7 @@ def test_unreadable_settings_are_no_error(monkeypatch):
     assert {finding.value for finding in doctor.kernel() if finding.name in ("JIT", "lockdown")} == {"unknown"}
 
 
-@pytest.mark.parametrize(("hidden", "missing"), [("/sys", "possible CPUs"), ("/proc", "capabilities")])
+@pytest.mark.parametrize(("hidden", "missing"), [("/sys", "possible CPUs"), ("/proc", "capabilities"), ("/proc", "mounts")])
 def test_without_a_file_system_of_the_kernel_it_still_reports(private_mounts, hidden, missing):
     code = "import ctypes, pylbpf.cli.doctor as d\n" \
            "libc = ctypes.CDLL(None)\n" \

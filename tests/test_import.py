@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 import sysconfig
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +76,21 @@ def test_all_has_no_name_twice_and_no_public_thing_is_missing_from_it():
     for name, thing in vars(pylbpf).items():
         if not name.startswith("_") and (inspect.isclass(thing) or inspect.isroutine(thing)):
             assert name in pylbpf.__all__
+
+
+def test_a_reload_forgets_no_module():
+    code = "import importlib, pylbpf; importlib.reload(pylbpf); import pylbpf.capi, pylbpf.verifying; pylbpf.features"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_archive_is_refused(tmp_path):
+    package = Path(pylbpf.__file__).parent
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for path in package.glob("*.py"):
+            archive.write(path, f"pylbpf/{path.name}")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path / 'all.zip')!r}); import pylbpf"
+    result = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 1 and "cannot be imported from an archive" in result.stderr
 
 
 def test_unknown_name_is_an_attribute_error():

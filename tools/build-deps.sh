@@ -99,7 +99,7 @@ build_elfutils() {
     quietly make -C libelf -j "$jobs" libelf.a
     cp libelf/libelf.h libelf/gelf.h "$work/include"
     mkdir -p "$work/licenses/elfutils"
-    cp COPYING-GPLV2 COPYING-LGPLV3 "$work/licenses/elfutils"
+    cp COPYING COPYING-GPLV2 COPYING-LGPLV3 "$work/licenses/elfutils"     # COPYING is the GPL 3, which the LGPL 3 is part of
 }
 
 # Every function of libbpf, and those of later ones that pylbpf asks for: another libbpf must not answer for them.

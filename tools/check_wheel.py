@@ -23,7 +23,7 @@ WANTED = (
 )
 LICENCES = (
     "LICENSE", "LICENSE.BSD-2-Clause", "LICENSE.LGPL-2.1", "bundled/README", "bundled/libbpf/LICENSE",
-    "bundled/libbpf/LICENSE.LGPL-2.1", "bundled/libbpf/LICENSE.BSD-2-Clause", "bundled/elfutils/COPYING-GPLV2",
+    "bundled/libbpf/LICENSE.LGPL-2.1", "bundled/libbpf/LICENSE.BSD-2-Clause", "bundled/elfutils/COPYING", "bundled/elfutils/COPYING-GPLV2",
     "bundled/elfutils/COPYING-LGPLV3", "bundled/zlib/LICENSE",
 )
 

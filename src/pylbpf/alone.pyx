@@ -10,7 +10,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset, strlen, strstr
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from .backlog cimport Finding, NOWHERE, Source, Work, cancel_work
+from .backlog cimport Finding, NO_PLACE, Source, Work, cancel_work
 from .c cimport libbpf
 from .call cimport Call, clear_text, enter, leave, note_missing
 from .handle cimport CLOSED, Handle, OPEN, OPENING
@@ -299,7 +299,7 @@ cdef int attempt(Worker *worker, Source *source, size_t place, unsigned int leve
 
 cdef libbpf.bpf_program *program_at(libbpf.bpf_object *object, size_t place) noexcept nogil:
     cdef libbpf.bpf_program *program = NULL
-    if place != NOWHERE:
+    if place != NO_PLACE:
         program = libbpf.bpf_object__next_program(object, NULL)
         while place and program != NULL:
             place -= 1

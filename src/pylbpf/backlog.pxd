@@ -15,9 +15,9 @@ cdef extern from "<pthread.h>" nogil:
 
 cdef extern from * nogil:
     """
-    #define PYLBPF_NOWHERE ((size_t)-1)
+    #define PYLBPF_NO_PLACE ((size_t)-1)
     """
-    size_t NOWHERE "PYLBPF_NOWHERE"     # instead of a program's place in its object
+    size_t NO_PLACE "PYLBPF_NO_PLACE"   # instead of a program's place in its object
 
 
 cdef enum Verdict:
@@ -44,7 +44,7 @@ cdef struct Source:
 cdef struct Finding:
     Finding *next
     size_t source
-    size_t program              # its place in the object; NOWHERE: this is about the object
+    size_t program              # its place in the object; NO_PLACE: this is about the object
     char *name
     char *section
     const char *type            # as libbpf calls it

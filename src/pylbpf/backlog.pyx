@@ -71,7 +71,7 @@ cdef void unlock(Work *work) noexcept nogil:
 # What is to be done
 
 cdef bint take(Work *work, Source **source, size_t *program) noexcept nogil:
-    """The next program; NOWHERE with an object that nobody has looked into. False if nothing is left."""
+    """The next program; NO_PLACE with an object that nobody has looked into. False if nothing is left."""
     cdef bint found = False
     lock(work)
     while not (found or work.cancelled or forked(work)):
@@ -84,7 +84,7 @@ cdef bint take(Work *work, Source **source, size_t *program) noexcept nogil:
             found = True
         elif work.next < work.count:
             source[0] = &work.sources[work.order[work.next]]
-            program[0] = NOWHERE
+            program[0] = NO_PLACE
             work.next += 1
             work.looking += 1
             found = True

@@ -122,9 +122,16 @@ cdef libbpf.bpf_link *get_link(PyObject *thing) except NULL:
 cdef object wrap_object(libbpf.bpf_object *ptr, int loaded):
     cdef Handle handle
     cdef Object made
+    cdef libbpf.bpf_program *program
     if ptr == NULL:
         raise ValueError("object is NULL")
     check_unowned(ptr, "object")
+    if not loaded:
+        program = libbpf.bpf_object__next_program(ptr, NULL)
+        while program != NULL:
+            if libbpf.bpf_program__fd(program) >= 0:
+                raise ValueError("this object is loaded: say so")
+            program = libbpf.bpf_object__next_program(ptr, program)
     name = libbpf.bpf_object__name(ptr).decode("utf-8", "surrogateescape")
     handle = Handle.__new__(Handle)
     made = Object.__new__(Object)

@@ -18,6 +18,15 @@ def status(field: str) -> str:
     return found.group(1) if found else ""
 
 
+def in_user_namespace() -> bool:
+    """Whether what capabilities this process has are none in the eyes of bpf(2)."""
+    try:
+        names = Path("/proc/self/uid_map").read_text().split()
+    except OSError:
+        return False
+    return bool(names) and names != ["0", "0", "4294967295"]
+
+
 def held() -> set[str] | None:
     """Which of NUMBERS are effective, or None if nobody says. Asked each time: a process may give them up."""
     mask = status("CapEff")

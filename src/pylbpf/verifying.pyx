@@ -12,7 +12,7 @@ from .alone cimport (
     Worker, attempt, close_source, drop, end_of, forget_call, make_room, open_source, program_at, take_words,
 )
 from .backlog cimport (
-    ACCEPTED, FAILED, Finding, NOWHERE, REFUSED, REJECTED, Source, Verdict, Work, add_finding, begin_work, cancel_work,
+    ACCEPTED, FAILED, Finding, NO_PLACE, REFUSED, REJECTED, Source, Verdict, Work, add_finding, begin_work, cancel_work,
     choose_types, end_program, free_finding, free_work, make_finding, next_finding, publish, read_source,
     survey_source, take,
 )
@@ -127,7 +127,7 @@ cdef void verify_program(Worker *worker, Source *source, size_t place, bint open
 
 cdef void refuse(Worker *worker, Source *source) noexcept nogil:
     """The object cannot even be opened."""
-    cdef Finding *finding = make_finding(worker.work, source, NOWHERE)
+    cdef Finding *finding = make_finding(worker.work, source, NO_PLACE)
     if finding != NULL:
         finding.verdict = REFUSED
         finding.code = -(source.code or worker.job.code)
@@ -179,7 +179,7 @@ cdef void look_into(Worker *worker, Source *source) noexcept nogil:
     if source.chosen == NULL:
         cancel_work(work, True)
     else:
-        source.chosen[0] = NOWHERE      # an object without programs is loaded for its maps
+        source.chosen[0] = NO_PLACE      # an object without programs is loaded for its maps
         program = libbpf.bpf_object__next_program(worker.job.object, NULL)
         while program != NULL:
             if not work.choosy or wants(worker, program):
@@ -187,7 +187,7 @@ cdef void look_into(Worker *worker, Source *source) noexcept nogil:
                 source.programs += 1
             place += 1
             program = libbpf.bpf_object__next_program(worker.job.object, program)
-    place = source.chosen[0] if source.chosen != NULL else NOWHERE
+    place = source.chosen[0] if source.chosen != NULL else NO_PLACE
     publish(work, source, source.programs if total else 1)
     if source.chosen == NULL or (total and not source.programs):
         close_source(worker)
@@ -209,7 +209,7 @@ cdef void be_verifier(void *context, size_t place) noexcept nogil:
     if not make_room(&worker, max(<size_t>USUAL_LOG, work.keep + 1)):
         return
     while take(work, &source, &program):
-        if program == NOWHERE:
+        if program == NO_PLACE:
             look_into(&worker, source)
         else:
             verify_program(&worker, source, program, False)
@@ -348,7 +348,7 @@ cdef class Verification(Crew):
     cdef tuple values(self, Finding *finding):
         return (
             finding.source,
-            None if finding.program == NOWHERE else finding.program,
+            None if finding.program == NO_PLACE else finding.program,
             text_of(finding.name), text_of(finding.section), text_of(finding.type),
             VERDICTS[finding.verdict],
             finding.code, message_of(finding.code) if finding.code else "",

@@ -40,7 +40,7 @@ static PyObject *open_object(PyObject *self, PyObject *args)
 	PyObject *made;
 
 	(void)self;
-	if (!PyArg_ParseTuple(args, "y#sp", &data, &size, &name, &load))
+	if (!PyArg_ParseTuple(args, "y#si", &data, &size, &name, &load))
 		return NULL;
 	memset(&opts, 0, sizeof(opts));
 	opts.sz = sizeof(opts);
@@ -55,7 +55,7 @@ static PyObject *open_object(PyObject *self, PyObject *args)
 		bpf_object__close(obj);
 		return NULL;
 	}
-	made = pylbpf->wrap_object(obj, load);
+	made = pylbpf->wrap_object(obj, load == 1);
 	if (!made)
 		bpf_object__close(obj);
 	return made;

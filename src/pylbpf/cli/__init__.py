@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import pkgutil
 import sys
 from typing import Optional, Sequence
@@ -31,6 +32,9 @@ def commands() -> None:
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one command; return the exit status: its own, 2 for wrong use, 1 for what failed, 130 after Ctrl-C."""
+    for stream in sys.stdout, sys.stderr:
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")   # names may have what the encoding has not
     try:
         status = commands.main(arguments, "pylbpf", standalone_mode=False)
     except click.ClickException as error:

@@ -91,11 +91,16 @@ def rights() -> Iterator[Finding]:
     if known is None:
         yield Finding("rights", "capabilities", "unknown", "limited", "/proc/self/status cannot be read")
     held = known or set()
+    powerless = _rights.in_user_namespace()
     for name, what in () if known is None else CAPABILITIES.items():
         has = name in held
-        implied = "CAP_SYS_ADMIN" in held and name in ("CAP_BPF", "CAP_PERFMON")
-        yield Finding("rights", name, "yes" if has else "by CAP_SYS_ADMIN" if implied else "no",
-                      "ok" if has or implied else "limited", "" if has or implied else f"refused: {what}")
+        implied = "CAP_SYS_ADMIN" in held
+        reason = f"refused: {what}"
+        if has:
+            reason = "in a user namespace it does not count for bpf()" if powerless else ""
+        elif implied and not powerless:
+            reason = "refused: XDP and traffic control without links" if name == "CAP_NET_ADMIN" else ""
+        yield Finding("rights", name, "yes" if has else "by CAP_SYS_ADMIN" if implied else "no", "limited" if reason else "ok", reason)
     unprivileged = read("/proc/sys/kernel/unprivileged_bpf_disabled")
     meaning = {"0": "allowed", "1": "off for good", "2": "off"}.get(unprivileged, "unknown")
     yield Finding("rights", "unprivileged bpf()", meaning)
@@ -131,7 +136,8 @@ def mounts() -> Iterator[Finding]:
                 _, folder, kind = line.split()[:3]
                 kinds.setdefault(kind, folder)
     except OSError:
-        pass
+        yield Finding("mounts", "mounts", "unknown", "limited", "/proc/self/mounts cannot be read")
+        return
     for kind, what in (("bpf", "pinning, tokens"), ("tracefs", "legacy kprobes and tracepoints by name"),
                        ("cgroup2", "cgroup programs")):
         there = kinds.get(kind, "")
@@ -162,7 +168,6 @@ def command(json: bool) -> int:
     findings = examine()
     if json:
         click.echo(_json.dumps([finding._asdict() for finding in findings], indent=2))
-        print()
     else:
         show(findings)
     return 1 if any(finding.status == "missing" for finding in findings) else 0

@@ -28,8 +28,7 @@ def explain() -> list[str]:
         lines.append(f"missing: {' and '.join(lacking)} (CAP_SYS_ADMIN would do {one_for_all})")
     else:
         lines.append("no capability is missing: something else refuses")
-    uid_map = _read("/proc/self/uid_map").split()
-    if uid_map and uid_map != ["0", "0", "4294967295"]:
+    if rights.in_user_namespace():
         lines.append("this process lives in a user namespace, where capabilities do not count for bpf()")
     unprivileged = _read("/proc/sys/kernel/unprivileged_bpf_disabled")
     if unprivileged in ("1", "2"):

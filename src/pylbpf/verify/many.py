@@ -8,7 +8,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Callable, Collection, Iterable, Optional, Union
 
-from .. import _verifier, verifying
+from .. import _verifier, rights, verifying
 from .._version import libbpf_version_string
 from .report import VerifyReport, VerifyResult
 from .sources import Item, Source, find_sources
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Select = Union[Callable[["Program"], object], Collection[str], None]
 Progress = Optional[Callable[[int, int, VerifyResult], object]]
+# What libbpf says when it goes on, or guesses.
+NO_REASON = ("Retrying without", "RLIMIT_MEMLOCK", "CONFIG_BPF_SYSCALL")
 
 
 def verify_many(
@@ -173,7 +175,7 @@ def result_of(
     log = log or counted
     summary, insn, line = _verifier.explain(log) if verdict == "rejected" else (None, None, None)
     counts, depths, verification_time = _verifier.statistics(counted)
-    reason = summary or (first_line(said) or message if code else None)
+    reason = summary or (without_rights(code) or first_line(said) or message if code else None)
     if error is not None:
         if not isinstance(error, Exception):
             raise error
@@ -190,8 +192,13 @@ def result_of(
 
 
 def first_line(text: str) -> str:
-    """The first complaint that libbpf did not find a way around."""
-    return next((line for line in text.splitlines() if line and "Retrying without" not in line), "")
+    """The first complaint that libbpf did not find a way around, and that is no guess."""
+    return next((line for line in text.splitlines() if line and not any(words in line for words in NO_REASON)), "")
+
+
+def without_rights(code: int) -> str:
+    lacking = rights.missing("CAP_BPF", "CAP_PERFMON") if code == errno.EPERM else []
+    return f"{os.strerror(code)}: missing {' and '.join(lacking)}" if lacking else ""
 
 
 def type_name(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import stat
 from typing import Any, Iterable, NamedTuple, Optional, Union
 
 Buffer = Union[bytes, bytearray, memoryview]
@@ -90,6 +91,8 @@ def fail(error: OSError) -> None:
 
 def is_foreign(path: str) -> bool:
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):     # to open a FIFO would wait for a writer
+            return False
         with open(path, "rb") as file:
             head = file.read(20)
     except OSError:
