@@ -45,7 +45,7 @@ DIRECTIVES = {
     "cdivision": True,
     "nonecheck": True,  # X.__new__(X) must raise, not crash
     "embedsignature": True,
-    "embedsignature.format": "python",
+    "embedsignature.format": "clinic",
     "auto_pickle": False,
     "always_allow_keywords": True,
     "linetrace": TRACE,

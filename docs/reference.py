@@ -99,7 +99,7 @@ def split(arguments: str) -> list[str]:
 
 
 def words(thing: object, name: str) -> str:
-    """A docstring as Markdown, without the signature that Cython puts in its first line."""
+    """A docstring as Markdown, without the signature that Cython puts in the first line of special methods."""
     text = inspect.cleandoc(getattr(thing, "__doc__", None) or "")
     first, _, rest = text.partition("\n")
     if re.match(rf"(\w+\.)?{re.escape(name)}\(", first):

@@ -140,6 +140,16 @@ def test_every_public_method_has_a_docstring(cls):
                 assert doc, f"{base.__name__}.{name} has no docstring"
 
 
+def test_functions_and_methods_have_signatures():
+    things = {f"{cls.__name__}.{name}": member for cls in CLASSES for name, member in members(cls) if inspect.isroutine(member)}
+    things.update({name: getattr(pylbpf, name) for name in PUBLIC if inspect.isroutine(getattr(pylbpf, name))})
+    assert len(things) > 150
+    for name, thing in things.items():
+        assert inspect.signature(thing) is not None, name
+    assert "handlers" in inspect.signature(pylbpf.open).parameters
+    assert list(inspect.signature(pylbpf.Map.update_many).parameters) == ["self", "keys", "values", "flags"]
+
+
 # What pylbpf does by itself, or what other methods do; everything else names what it wraps.
 OWN = {
     "Object": {"state", "closed", "programs", "maps", "links", "reopen", "ring_buffer", "user_ring_buffer", "perf_buffer"},

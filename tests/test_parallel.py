@@ -285,8 +285,12 @@ char _license[] SEC("license") = "GPL";""", "core_parts")
 @bpf
 def test_types_that_maps_and_programs_share(requires_btf):
     """The kernel wants the very same set of types in a program that it has in the map."""
-    path = objects.build("""#include <linux/bpf.h>
+    path = objects.build("""#define bpf_list_head newer_list_head /* which the header may have, without an alignment */
+#define bpf_list_node newer_list_node
+#include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#undef bpf_list_head
+#undef bpf_list_node
 #define __contains(name, node) __attribute__((btf_decl_tag("contains:" #name ":" #node)))
 struct bpf_list_head { __u64 opaque[2]; } __attribute__((aligned(8)));
 struct bpf_list_node { __u64 opaque[3]; } __attribute__((aligned(8)));
