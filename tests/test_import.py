@@ -141,7 +141,7 @@ def test_every_public_method_has_a_docstring(cls):
 
 
 def test_functions_and_methods_have_signatures():
-    things = {f"{cls.__name__}.{name}": member for cls in CLASSES for name, member in members(cls) if inspect.isroutine(member)}
+    things = {f"{cls.__name__}.{name}": getattr(cls, name) for cls in CLASSES for name, member in members(cls) if inspect.isroutine(member)}
     things.update({name: getattr(pylbpf, name) for name in PUBLIC if inspect.isroutine(getattr(pylbpf, name))})
     assert len(things) > 150
     for name, thing in things.items():
