@@ -9,7 +9,6 @@ from .map cimport Map
 
 libbpf.pylbpf_on_missing = note_missing
 
-cdef object NOTHING = object()
 
 
 cdef class Queue(Map):
@@ -22,14 +21,14 @@ cdef class Queue(Map):
         """
         put(self, value, flags)
 
-    def peek(self, default=NOTHING):
+    def peek(self, default=...):
         """Return the value that pop() would, and leave it; if it is empty, ``default`` or IndexError.
 
         Source: bpf_map_lookup_elem().
         """
         return take(self, default, False)
 
-    def pop(self, default=NOTHING):
+    def pop(self, default=...):
         """Take the oldest value of a queue, or the newest of a stack; if it is empty, ``default`` or IndexError.
 
         Source: bpf_map_lookup_and_delete_elem().
@@ -118,6 +117,6 @@ cdef object take(Map map, object default, bint delete):
         free(room)
     if code != -ENOENT:
         fail(-code, "look up in", map)
-    if default is NOTHING:
+    if default is ...:
         raise IndexError(f"{map} is empty")
     return default
