@@ -10,7 +10,6 @@ from .map cimport Map
 libbpf.pylbpf_on_missing = note_missing
 
 
-
 cdef class Queue(Map):
     """A queue, first in first out, or a stack, last in first out: a Map of type QUEUE or STACK."""
 
