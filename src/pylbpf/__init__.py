@@ -13,7 +13,7 @@ import os as _os
 if _os.path.exists(_os.path.join(_os.path.dirname(__file__), "pylbpf-rooms.so")):
     from . import _together
     _together.find_rooms(__path__)      # a reload has forgotten it
-elif not _os.path.exists(__file__):
+elif not _os.path.isdir(_os.path.dirname(__file__)):
     raise ImportError("pylbpf has libraries, which cannot be imported from an archive: unpack it", name=__name__, path=__file__)
 
 from . import log as _log  # noqa: F401  first: from here on libbpf is silent

@@ -303,14 +303,17 @@ cdef class Link:
         Of a struct_ops map without BPF_F_LINK, which stays registered, it is a new descriptor of the map.
         Source: bpf_link__disconnect().
         """
-        cdef int fd = duplicate_fd(self.fd) if self.borrowed else self.fd
+        cdef int fd = self.fd
         cdef int event = event_of(fd) if self.event == HIDDEN_EVENT else self.event
         self.wait_idle("disconnect")
         if self.kind == BARE_LINK:
             self.live()
             (<Bare *>self.ptr).fd = -1
         else:
-            libbpf.bpf_link__disconnect(self.live())
+            self.live()
+            if self.borrowed:
+                fd = duplicate_fd(fd)
+            libbpf.bpf_link__disconnect(self.ptr)
         self.release("disconnect")
         if event >= 0 and event != fd:
             # The kernel's link holds it; libbpf has just lost the number.

@@ -82,8 +82,8 @@ cdef class Map(Mapping):
         """Make a map by itself, and return it.
 
         ``type`` is a MapType. ``key`` and ``value`` say what elements are, as for typed(), and so their sizes: "u4", or what
-        numpy.dtype() takes; or give sizes in bytes, of a value for one CPU, and with them ``int``, ``str`` or ``bytes``. Descriptors in a map and the
-        numbers that they are under (of programs, events, cgroups, maps) have 4 bytes unless said.
+        numpy.dtype() takes; or give sizes in bytes, of a value for one CPU, and with them ``int``, ``str`` or ``bytes``.
+        Descriptors in a map (of programs, events, cgroups, maps) and the numbers that they are under have 4 bytes unless said.
         ``name``: letters, digits, _ and . only; the kernel keeps 15 characters. ``flags``: MapFlags. ``inner``: of a map of maps, a Map that those in it will be like.
         ``numa_node`` and ``token_fd`` set their flags. Raises BpfError. Source: bpf_map_create().
         """
