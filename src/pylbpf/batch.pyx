@@ -82,7 +82,6 @@ cdef class Batch(Crew):
             self.plan.tasks[at].handle = <PyObject *>object.handle
             if request is not None:
                 self.plan.tasks[at].job = &request.job
-            self.toil.python = self.toil.python or runs_python(object.handle)
         self.plan.prepares = (libbpf.libbpf_major_version(), libbpf.libbpf_minor_version()) >= (1, 6)
         self.plan.signals = &self.signals
         self.plan.blocked = &self.blocked
@@ -90,7 +89,7 @@ cdef class Batch(Crew):
             self.found = set()
             self.plan.select = <PyObject *>self.select
             self.plan.found = <PyObject *>self.found
-            self.toil.python = True
+        self.toil.python = True         # each load asks with the GIL whether somebody looks at what moves
         self.toil.order = self.sequence
         self.toil.work = work_on_item
         self.toil.context = &self.plan
@@ -296,19 +295,6 @@ cdef class Batch(Crew):
             if result.object is not None:
                 result.object.close()
         return 0
-
-
-cdef bint runs_python(Handle handle) noexcept:
-    """Whether callbacks written in Python may come."""
-    cdef size_t at
-    if handle.rules != NULL:
-        for at in range(handle.rules.count):
-            if handle.rules.records[at].python_setup or handle.rules.records[at].python_prepare_load:
-                return True
-    for at in range(handle.bound):
-        if handle.bindings[at].record.python_prepare_load:
-            return True
-    return False
 
 
 cdef bint may_leave_out(Handle handle) noexcept:

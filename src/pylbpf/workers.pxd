@@ -23,6 +23,7 @@ cdef struct Toil:
     size_t *finished            # the items in the order in which they were finished,
     size_t ended                # so many
     int running                 # workers
+    int arriving                # those that get their thread state
     unsigned int generation     # of forks, when run() began
     int cancelled               # no further item is begun
     sem_t news

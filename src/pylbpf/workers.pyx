@@ -15,6 +15,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from posix.signal cimport SIG_SETMASK, sigdelset, sigfillset, sigset_t
 from posix.time cimport timespec
+from posix.unistd cimport usleep
 
 from .deadline cimport a_while_from_now
 from .handle cimport fork_generation
@@ -142,6 +143,7 @@ cdef void *be_worker(void *argument) noexcept nogil:
         # One thread state for all callbacks of this worker, instead of a new one for each.
         state = PyGILState_Ensure()
         saved = PyEval_SaveThread()
+        give(&toil.arriving)
         work_through(toil)
         PyEval_RestoreThread(saved)
         PyGILState_Release(state)
@@ -217,7 +219,7 @@ cdef class Crew:
         cdef pthread_attr_t attributes
         cdef int started = 0
         block_signals(&self.blocked)
-        self.toil.running = wanted
+        self.toil.running = self.toil.arriving = wanted
         pthread_attr_init(&attributes)
         pthread_attr_setstacksize(&attributes, STACK)
         pthread_sigmask(SIG_SETMASK, &self.blocked, &self.signals)
@@ -225,6 +227,10 @@ cdef class Crew:
             started += 1
         for _ in range(started, wanted):
             give(&self.toil.running)
+            give(&self.toil.arriving)
+        # Who is told may fork, and Python's lock of thread states must not be held then: its child would wait for ever.
+        while self.toil.python and get_int(&self.toil.arriving) > 0:
+            usleep(20)
         if started == 0:
             work_through(&self.toil)
         pthread_sigmask(SIG_SETMASK, &self.signals, NULL)
