@@ -117,7 +117,8 @@ def test_without_activity_there_is_no_guest():
         finally:
             demo.send_signal(signal.SIGINT)
             seen += demo.communicate(timeout=60)[0].splitlines()
-    assert demo.returncode == 0 and not [line for line in seen if "of the demo's own" in line]
+    assert demo.returncode in (0, 130)      # 130: an emulated processor was still loading
+    assert not [line for line in seen if "of the demo's own" in line]
 
 
 @pytest.mark.bpf
